@@ -1,0 +1,47 @@
+"""Settings of the service, read from `WHISTLESTOP_*` environment variables."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEVICES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+
+
+class Settings(BaseSettings):
+    """What the API and the worker need to know about the place that they run in."""
+
+    model_config = SettingsConfigDict(env_prefix="WHISTLESTOP_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port that the API listens on; 0 takes a free one.")
+    data_dir: Path = Field(
+        Path("whistlestop-data"), description="Database, checkpoints, logs, W&B files and data sets."
+    )
+    database_url: str = Field(
+        "", description="SQLAlchemy URL of SQLite or PostgreSQL; empty: a SQLite file in the data folder."
+    )
+    datasets_dir: Path | None = Field(
+        None, description="Raw and prepared data sets; unset: `datasets` in the data folder."
+    )
+    device: Annotated[str, StringConstraints(pattern=DEVICES)] = Field(
+        "auto", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    slots: int = Field(1, ge=1, le=256, description="Jobs at a time on one worker.")
+    lease_seconds: float = Field(30.0, ge=1, le=86_400, description="How long a silent worker keeps its job.")
+
+    @field_validator("data_dir", "datasets_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path else None
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The URL of the database, the embedded default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'whistlestop.db'}"
+
+    @property
+    def resolved_datasets_dir(self) -> Path:
+        """The folder of raw and prepared data sets, the default filled in."""
+        return self.datasets_dir or self.data_dir / "datasets"
