@@ -1,0 +1,31 @@
+"""The transition table: the only ways in which a job's status changes."""
+
+from typing import NamedTuple
+
+from app.jobs import JobStatus
+
+
+class Transition(NamedTuple):
+    """From any of `sources` to `target`."""
+
+    sources: tuple[JobStatus, ...]
+    target: JobStatus
+
+
+Q, R, P = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED
+
+TRANSITIONS: dict[str, Transition] = {
+    "claim": Transition((Q,), JobStatus.RUNNING),
+    "give_back": Transition((R,), JobStatus.QUEUED),
+    "try_again": Transition((R,), JobStatus.QUEUED),
+    "succeed": Transition((R,), JobStatus.SUCCEEDED),
+    "fail": Transition((R,), JobStatus.FAILED),
+    "cancel": Transition((Q, R, P), JobStatus.CANCELLED),
+}
+
+MAX_BACKOFF_SECONDS = 60.0
+
+
+def backoff_seconds(crashes: int) -> float:
+    """Seconds to wait after the n-th crash: 1, 2, 4, ... and at most a minute."""
+    return min(2.0 ** (crashes - 1), MAX_BACKOFF_SECONDS)

@@ -1,0 +1,184 @@
+"""The tables of the store, as they are after the newest migration."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time. SQLite forgets the zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        found: datetime | None = value
+        return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
+
+
+metadata = MetaData()
+
+
+def _of_job() -> Column[str]:
+    return Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(200)),
+    Column("status", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("dataset", String(64), nullable=False),
+    Column("model_kind", String(32), nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("max_epochs", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("not_before", UtcDateTime),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),
+    Column("lease_token", String(36)),
+    Column("worker_id", String(36)),
+    Column("beat", Integer, nullable=False, default=0),
+    Column("last_event", Integer, nullable=False, default=0),
+    Column("last_line", Integer, nullable=False, default=0),
+    Column("epoch", Integer, nullable=False, default=0),
+    Column("train_seconds", Float, nullable=False, default=0.0),
+    Column("best_epoch", Integer),
+    Column("val_loss", Float),
+    Column("val_acc", Float),
+    Column("test_acc", Float),
+    Column("stop_reason", String(16)),
+    Column("evaluation", Text),
+    Column("runtime", Text),
+    Column("error_type", String(64)),
+    Column("error_message", Text),
+    Index("jobs_by_claim_order", "status", "priority", "id"),
+    Index("jobs_by_val_loss", "val_loss", "id"),
+    Index("jobs_by_test_acc", "test_acc", "id"),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    _of_job(),
+    Column("tag", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Index("tags_by_tag", "tag"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _of_job(),
+    Column("number", Integer, primary_key=True),
+    Column("worker_id", String(36), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("outcome", String(16)),
+    Column("error_type", String(64)),
+    Column("error_message", Text),
+    Column("runtime", Text),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    _of_job(),
+    Column("epoch", Integer, primary_key=True),
+    Column("train_loss", Float, nullable=False),
+    Column("train_acc", Float, nullable=False),
+    Column("val_loss", Float, nullable=False),
+    Column("val_acc", Float, nullable=False),
+    Column("lr", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("samples_per_second", Float, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _of_job(),
+    Column("number", Integer, primary_key=True),
+    Column("type", String(32), nullable=False),
+    Column("time", UtcDateTime, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
+lines = Table(
+    "lines",
+    metadata,
+    _of_job(),
+    Column("number", Integer, primary_key=True),
+    Column("time", UtcDateTime, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _of_job(),
+    Column("name", String(64), primary_key=True),
+    Column("key", String(200), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("val_loss", Float, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    # Deferred: the key is taken before the job is inserted, so that a concurrent twin waits on the key.
+    Column(
+        "job_id",
+        String(36),
+        ForeignKey("jobs.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+    ),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", String(32), nullable=False),
+    Column("device_name", String(255), nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("versions", JSON, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("stopped", Boolean, nullable=False, default=False),
+)
