@@ -1,0 +1,265 @@
+"""Errors as `application/problem+json` (RFC 9457): what is wrong, with which value, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.specs import JobSpec, known_names
+from app.store import (
+    IdempotencyConflict,
+    IllegalTransition,
+    InvalidCursor,
+    JobNotFound,
+    NotRecorded,
+    StoreUnavailable,
+    UnusableParent,
+)
+
+log = logging.getLogger("whistlestop.api")
+
+MEDIA_TYPE = "application/problem+json"
+_SHOWN = 200  # characters of a bad value that an error repeats
+
+
+class FieldProblem(BaseModel):
+    """One bad field."""
+
+    pointer: str | None = Field(None, description="JSON pointer into the body.", examples=["#/model/hidden/0"])
+    parameter: str | None = Field(None, description="Name of the query, path or header parameter.", examples=["limit"])
+    code: str = Field(description="A word for programs.", examples=["greater_than_equal"])
+    message: str = Field(description="What was expected and what to do.", examples=["must be at least 1"])
+    value: Any = Field(None, description="The value that was seen.", examples=[-3])
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = Field("about:blank", description="A URI of the kind of problem.", examples=["urn:whistlestop:invalid"])
+    title: str = Field(description="The kind of problem in words.", examples=["The request is not valid"])
+    status: int = Field(description="HTTP status.", examples=[422])
+    code: str = Field(description="A word for programs.", examples=["invalid"])
+    detail: str = Field(description="This problem in words.", examples=["1 field is wrong: #/model/hidden/0 ..."])
+    instance: str = Field(description="The path that was called.", examples=["/jobs"])
+    errors: list[FieldProblem] = Field(default=[], description="The bad fields, if any.")
+
+
+class ProblemResponse(Response):
+    """A problem on the wire."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str,
+        detail: str,
+        *,
+        instance: str,
+        errors: Sequence[FieldProblem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        problem = Problem(
+            type=f"urn:whistlestop:{code.replace('_', '-')}",
+            title=title,
+            status=status,
+            code=code,
+            detail=detail,
+            instance=instance,
+            errors=list(errors),
+        )
+        body = json.dumps(problem.model_dump(exclude_none=True), ensure_ascii=True).encode()
+        super().__init__(body, status, headers)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with, for OpenAPI. 503 is every route's."""
+    words = {
+        400: "The request cannot be read.",
+        404: "There is no such thing.",
+        409: "The job's status, or an earlier call, does not allow this.",
+        413: "The body is too large.",
+        415: "The body is of a type that is not understood.",
+        416: "The range lies outside the file.",
+        422: "A field is wrong.",
+        503: "The database cannot be used now. Nothing was changed; try again.",
+    }
+    schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": words[status], "content": schema} for status in (*statuses, 503)}
+
+
+_REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
+    JobNotFound: (404, "job_not_found", "No such job"),
+    NotRecorded: (404, "not_recorded", "Not there (yet)"),
+    IllegalTransition: (409, "illegal_transition", "The job's status does not allow this"),
+    IdempotencyConflict: (409, "idempotency_conflict", "The idempotency key was used for another body"),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return _invalid(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return _refused(request, error)
+
+    @app.exception_handler(InvalidCursor)
+    async def bad_cursor(request: Request, error: InvalidCursor) -> Response:
+        field = FieldProblem(parameter="cursor", code="invalid_cursor", message=str(error))
+        return _of_fields(request, [field])
+
+    @app.exception_handler(UnusableParent)
+    async def bad_parent(request: Request, error: UnusableParent) -> Response:
+        field = FieldProblem(pointer="#/init_from/job", code="unusable_parent", message=str(error))
+        return _of_fields(request, [field])
+
+    @app.exception_handler(StoreUnavailable)
+    async def unavailable(request: Request, error: StoreUnavailable) -> Response:
+        log.error("%s", error)
+        status, code = (507, "disk_full") if error.full else (503, "database_unavailable")
+        return ProblemResponse(
+            status,
+            code,
+            "The database cannot be used now",
+            str(error),
+            instance=request.url.path,
+            headers={"Retry-After": "5"},
+        )
+
+    for kind, (status, code, title) in _REFUSALS.items():
+
+        def refusal(
+            request: Request, error: Exception, status: int = status, code: str = code, title: str = title
+        ) -> Response:
+            return ProblemResponse(status, code, title, str(error), instance=request.url.path)
+
+        app.add_exception_handler(kind, refusal)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        # The traceback goes to the service's log (starlette re-raises it to the server), never to the user.
+        return ProblemResponse(
+            500,
+            "internal_error",
+            "A fault of the service",
+            "The service failed to answer this call; its log says why. Nothing that you sent caused a change "
+            "unless a later GET shows it.",
+            instance=request.url.path,
+        )
+
+
+def _refused(request: Request, error: HTTPException) -> Response:
+    path = request.url.path
+    details = {
+        404: f"There is nothing at {path}. /docs lists what there is.",
+        405: f"{request.method} is not something that {path} answers; /docs lists what it does.",
+        400: "The body cannot be read as JSON: it must be UTF-8 text with a JSON object, such as {}.",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    codes = {400: "unreadable_body", 404: "not_found", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "refused")
+    headers = dict(error.headers) if error.headers else None
+    title = {400: "The body cannot be read", 404: "Not found", 405: "Method not allowed"}.get(
+        error.status_code, "Refused"
+    )
+    return ProblemResponse(error.status_code, code, title, detail, instance=path, headers=headers)
+
+
+def _invalid(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    broken = next((problem for problem in found if problem["type"] == "json_invalid"), None)
+    if broken is not None:
+        where, why = broken["loc"][-1], broken.get("ctx", {}).get("error", "")
+        detail = f"The body is not JSON: {why} at character {where}. Send a JSON object; {{}} is the default job."
+        return ProblemResponse(400, "unreadable_body", "The body cannot be read", detail, instance=request.url.path)
+    # Pydantic also calls a list too short whose members are wrong: the members are what there is to say.
+    places = [problem["loc"] for problem in found]
+    told = [
+        problem
+        for problem in found
+        if problem["type"] != "too_short"
+        or not any(
+            len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places
+        )
+    ]
+    return _of_fields(request, [_field(problem) for problem in told])
+
+
+def _of_fields(request: Request, fields: Sequence[FieldProblem]) -> Response:
+    count = "1 field is" if len(fields) == 1 else f"{len(fields)} fields are"
+    listed = "; ".join(f"{field.pointer or field.parameter}: {field.message}" for field in fields[:5])
+    more = "; ..." if len(fields) > 5 else ""
+    return ProblemResponse(
+        422,
+        "invalid",
+        "The request is not valid",
+        f"{count} wrong: {listed}{more}",
+        instance=request.url.path,
+        errors=fields[:100],
+    )
+
+
+def _field(problem: dict[str, Any]) -> FieldProblem:
+    place, *location = problem["loc"]
+    kind, value = problem["type"], problem.get("input")
+    message = _message(problem, location)
+    if place != "body":
+        return FieldProblem(parameter=str(location[0]), code=kind, message=message, value=_shown(value))
+    # The tag of a union is in the location, but not in the body.
+    steps = [step for step in location if step not in _TAGS]
+    escaped = [str(step).replace("~", "~0").replace("/", "~1") for step in steps]
+    pointer = "#" + "".join(f"/{step}" for step in escaped)
+    return FieldProblem(pointer=pointer, code=kind, message=message, value=_shown(value))
+
+
+_TAGS = frozenset({"adam", "adamw", "sgd", "none", "cosine", "onecycle", "step", "plateau"})
+
+
+def _message(problem: dict[str, Any], location: list[Any]) -> str:
+    kind, ctx = problem["type"], problem.get("ctx", {})
+    if kind == "missing" and not location:
+        return "a body is needed; send {} for the default job (Exercise 1)"
+    if kind == "extra_forbidden":
+        known = known_names(JobSpec, tuple(location[:-1]))
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        return f"unknown field '{str(location[-1])[:_SHOWN]}'; {hint}"
+    if kind == "union_tag_invalid":
+        return f"unknown kind {str(ctx['tag'])[:_SHOWN]!r}; known: {ctx['expected_tags']}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"expected an object with fields, got {type(problem.get('input')).__name__}"
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return f"{message}; got {_in_words(problem.get('input'))}"
+
+
+def _in_words(value: Any) -> str:
+    shown = _shown(value)
+    return shown if isinstance(shown, str) and shown.startswith("<") else json.dumps(shown)
+
+
+def _shown(value: Any) -> Any:
+    """A bad value, short enough to repeat and safe to write as JSON."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return value if abs(value) < 1e300 and math.isfinite(value) else str(value)[:_SHOWN]
+    if isinstance(value, str):
+        return value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
+    if isinstance(value, dict | list | tuple):
+        return f"<{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}>"
+    return f"<{type(value).__name__}>"

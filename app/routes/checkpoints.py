@@ -1,0 +1,75 @@
+"""Checkpoints: the list, and the files with ETag, Range and HEAD."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from pydantic import Field
+from starlette.responses import FileResponse
+
+from app.jobs import Checkpoint, Record
+from app.problems import responses
+from app.routes.dependencies import Artifacts, JobId, Store
+from app.store import NotRecorded
+
+router = APIRouter(tags=["checkpoints"])
+
+
+class CheckpointList(Record):
+    """A job's checkpoints."""
+
+    data: list[Checkpoint] = Field(description="Files that are complete and can be downloaded now.")
+
+
+@router.get("/jobs/{job_id}/checkpoints", response_model=CheckpointList, responses=responses(404, 422))
+def list_checkpoints(store: Store, job_id: JobId) -> CheckpointList:
+    """What can be downloaded now; also while the job runs."""
+    return CheckpointList(data=store.checkpoints(job_id))
+
+
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The range that was asked for."},
+    304: {"description": "The file that you have is the newest."},
+}
+
+
+@router.get(
+    "/jobs/{job_id}/checkpoints/{name}",
+    response_class=FileResponse,
+    responses={**_FILE, **responses(400, 404, 416, 422)},
+)
+@router.head("/jobs/{job_id}/checkpoints/{name}", include_in_schema=False)
+def get_checkpoint(
+    request: Request,
+    store: Store,
+    artifacts: Artifacts,
+    job_id: JobId,
+    name: Annotated[str, Path(max_length=64, description="Name of a checkpoint.", examples=["best_model.pth"])],
+    if_none_match: Annotated[str | None, Header(description="An ETag that you have.")] = None,
+) -> Response:
+    """Download a checkpoint. The ETag is its sha256; ranges and HEAD work, also while the job runs.
+
+    `best_model.pth` loads with `worker.training.load_model(path)`, or with `torch.load(path, weights_only=True)`.
+    """
+    found = store.checkpoint(job_id, name)
+    etag = f'"{found.sha256}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):
+        return Response(status_code=304, headers=headers)
+    path = artifacts.path(found.key)
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:
+        raise NotRecorded(
+            f"The file of checkpoint '{name}' of job {job_id} is gone from the data folder. "
+            "Somebody deleted it by hand; restore it from a backup or train the job again."
+        ) from error
+    return FileResponse(
+        path,
+        media_type="application/octet-stream",
+        filename=f"{job_id}-{name}",
+        headers=headers,
+        stat_result=stat,
+    )

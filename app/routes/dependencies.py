@@ -1,0 +1,25 @@
+"""What the routes need: the store and the artifacts, from the application that `create_app` made."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from app.artifacts import ArtifactStore
+from app.store import JobStore
+
+
+def _store(request: Request) -> JobStore:
+    store: JobStore = request.app.state.store
+    return store
+
+
+def _artifacts(request: Request) -> ArtifactStore:
+    artifacts: ArtifactStore = request.app.state.artifacts
+    return artifacts
+
+
+Store = Annotated[JobStore, Depends(_store)]
+Artifacts = Annotated[ArtifactStore, Depends(_artifacts)]
+JobId = Annotated[
+    str, Path(description="Id of a job.", max_length=64, examples=["0193a5b0-7c11-7d4e-8f00-5a3b1c9d2e4f"])
+]

@@ -1,0 +1,194 @@
+"""Jobs: create, list, get, change, delete, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Response, status
+from pydantic import ConfigDict, Field
+from starlette.responses import JSONResponse
+
+from app.jobs import Attempt, Job, JobStatus, Record
+from app.problems import responses
+from app.routes.dependencies import Artifacts, JobId, Store
+from app.specs import JobSpec, Name, Tag, Tags, Value
+from app.store import Filters, Order, Sorting, SortKey
+
+router = APIRouter(tags=["jobs"])
+
+EXAMPLES: dict[str, Any] = {
+    "exercise-1": {
+        "summary": "Exercise 1: the default job",
+        "description": "MLP 784 -> 128 -> 64 -> Dropout(0.2) -> 10 on MNIST.",
+        "value": {},
+    },
+    "smoke-test": {
+        "summary": "A few seconds on real digits, no download",
+        "value": {"name": "smoke", "dataset": {"name": "digits"}, "training": {"max_epochs": 5}},
+    },
+    "residual": {
+        "summary": "A deep MLP with residual connections",
+        "value": {
+            "name": "deep-residual",
+            "tags": ["lab1", "residual"],
+            "model": {"kind": "mlp", "hidden": [64, 64, 64, 64, 64, 64, 64, 64], "residual": True},
+            "optimizer": {"kind": "adamw", "lr": 0.001, "weight_decay": 0.01},
+        },
+    },
+    "patient": {
+        "summary": "Other early stopping, a cosine schedule, three tries with seed 1",
+        "value": {
+            "dataset": {"name": "fashion_mnist", "augment": "standard"},
+            "scheduler": {"kind": "cosine"},
+            "early_stopping": {"patience": 10, "min_delta": 0.001, "delta_overfit": None},
+            "seed": 1,
+        },
+    },
+}
+
+YAML_EXAMPLE = """\
+name: ex1-mlp-mnist
+tags: [lab1]
+dataset: {name: mnist, val_fraction: 0.1}
+model: {kind: mlp, hidden: [128, 64], dropout: 0.2}
+optimizer: {kind: adam, lr: 1e-3}
+early_stopping: {patience: 5}
+"""
+
+
+class Links(Record):
+    """Where to go on."""
+
+    self: str
+    metrics: str
+    events: str
+    logs: str
+    evaluation: str
+    checkpoints: str
+    attempts: str
+    cancel: str
+
+
+class JobView(Job):
+    """A job with its links."""
+
+    links: Links = Field(description="Paths of what belongs to the job.")
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        """The job, linked."""
+        here = f"/jobs/{job.id}"
+        parts = {name: f"{here}/{name}" for name in Links.model_fields if name != "self"}
+        return cls(**dict(job), links=Links(self=here, **parts))
+
+
+class JobPage(Record):
+    """A page of jobs."""
+
+    data: list[JobView] = Field(description="The jobs.")
+    next: str | None = Field(description="Pass as `cursor` for the next page; null on the last.")
+
+
+class JobPatch(Value):
+    """What may be changed. Fields that are left out stay as they are."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    name: Name | None = Field(None, description="A new name; null removes it.", examples=["ex1-again"])
+    tags: Tags = Field((), description="The new tags, replacing the old.", examples=[["lab1", "best"]])
+    priority: int = Field(0, ge=-1000, le=1000, description="A new priority, while queued.", examples=[10])
+
+
+@router.post(
+    "/jobs",
+    status_code=status.HTTP_201_CREATED,
+    response_model=JobView,
+    responses={
+        200: {"description": "Dry run: the resolved spec. Nothing was created.", "model": JobSpec},
+        **responses(400, 409, 413, 415, 422),
+    },
+    openapi_extra={
+        "requestBody": {
+            "content": {"application/yaml": {"schema": {"type": "object"}, "example": YAML_EXAMPLE}},
+        }
+    },
+)
+def create_job(
+    store: Store,
+    response: Response,
+    spec: Annotated[JobSpec, Body(openapi_examples=EXAMPLES)],
+    dry_run: Annotated[bool, Query(description="Check and resolve the spec; create nothing.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="Any text of yours. A repeated call with the same key and body gives the same job, so a "
+            "retry never submits twice; with another body it is refused (409).",
+        ),
+    ] = None,
+) -> Any:
+    """Submit a job. `{}` is Exercise 1. JSON, or YAML with `Content-Type: application/yaml`."""
+    if dry_run:
+        return JSONResponse(spec.model_dump(mode="json"))
+    job, replayed = store.submit(spec, idempotency_key)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return JobView.of(job)
+
+
+@router.get("/jobs", response_model=JobPage, responses=responses(422))
+def list_jobs(
+    store: Store,
+    status: Annotated[tuple[JobStatus, ...], Query(description="Any of these statuses.")] = (),
+    tag: Annotated[tuple[Tag, ...], Query(description="All of these tags.")] = (),
+    name: Annotated[str | None, Query(max_length=200, description="Names that contain this text.")] = None,
+    dataset: Annotated[str | None, Query(max_length=64, description="Name of the data set.")] = None,
+    model: Annotated[str | None, Query(max_length=32, description="Kind of the model.")] = None,
+    sort: Annotated[SortKey, Query(description="Jobs without such a value come last.")] = "created_at",
+    order: Annotated[
+        Order | None, Query(description="Default: newest first; lowest val_loss first; highest test_acc first.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page.")] = 50,
+    cursor: Annotated[str | None, Query(max_length=1000, description="`next` of the page before.")] = None,
+) -> JobPage:
+    """List jobs."""
+    filters = Filters(status, tag, name, dataset, model)
+    sorting = Sorting(sort, order or ("asc" if sort == "val_loss" else "desc"))
+    page = store.list_jobs(filters, sorting, limit, cursor)
+    return JobPage(data=[JobView.of(job) for job in page.data], next=page.next)
+
+
+@router.get("/jobs/{job_id}", response_model=JobView, responses=responses(404, 422))
+def get_job(store: Store, job_id: JobId) -> JobView:
+    """One job: status, progress, best epoch, evaluation, error."""
+    return JobView.of(store.job(job_id))
+
+
+@router.patch("/jobs/{job_id}", response_model=JobView, responses=responses(400, 404, 409, 413, 415, 422))
+def update_job(store: Store, job_id: JobId, patch: JobPatch) -> JobView:
+    """Change name, tags or priority."""
+    changes = patch.model_dump(include=patch.model_fields_set)
+    return JobView.of(store.update(job_id, changes))
+
+
+@router.delete("/jobs/{job_id}", status_code=204, response_class=Response, responses=responses(404, 409, 422))
+def delete_job(store: Store, artifacts: Artifacts, job_id: JobId) -> Response:
+    """Delete a job that has ended, with its metrics and files. Cancel it first if it has not."""
+    store.delete(job_id)
+    artifacts.delete_job(job_id)
+    return Response(status_code=204)
+
+
+@router.post("/jobs/{job_id}/cancel", response_model=JobView, responses=responses(404, 409, 422))
+def cancel_job(store: Store, job_id: JobId) -> JobView:
+    """Give a job up. What it has recorded so far stays."""
+    return JobView.of(store.cancel(job_id))
+
+
+@router.get("/jobs/{job_id}/attempts", response_model=list[Attempt], responses=responses(404, 422))
+def list_attempts(store: Store, job_id: JobId) -> list[Attempt]:
+    """The job's attempts, first to last: which worker, on what, and how each ended."""
+    store.job(job_id)
+    return store.attempts(job_id)
