@@ -1,0 +1,133 @@
+"""The two checkpoint files: `best_model.pth`, to use, and `last.pth`, to go on from.
+
+Both hold tensors, numbers and strings only, and are read with `torch.load(weights_only=True)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from app.specs import JobSpec
+from worker.training.data import Data
+from worker.training.early_stopping import Stopping
+from worker.training.models import Classifier, build_net
+from worker.training.trainer import Training
+
+MODEL_FORMAT = "whistlestop.model/1"
+STATE_FORMAT = "whistlestop.state/1"
+
+
+class BadCheckpoint(ValueError):
+    """The file is not a checkpoint of ours, or is not for this job."""
+
+
+class LoadedModel(Classifier):
+    """A trained classifier with where it came from."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        channels, height, width = content["input_shape"]
+        spec, classes = JobSpec.model_validate_json(content["spec"]), tuple(content["classes"])
+        unit = torch.ones(channels)  # the file's own normalisation takes its place
+        super().__init__(build_net(spec.model, (channels, height, width), len(classes)), unit, unit)
+        self.load_state_dict(content["state_dict"])
+        self.spec: JobSpec = spec
+        self.classes: tuple[str, ...] = classes
+        self.epoch: int = content["epoch"]
+        self.val_loss: float = content["val_loss"]
+
+
+def save_model(out: IO[bytes], training: Training, data: Data, spec: JobSpec, val_loss: float) -> None:
+    """Write `best_model.pth`: the weights and all that it takes to build the network again."""
+    content = {
+        "format": MODEL_FORMAT,
+        "spec": spec.model_dump_json(),
+        "input_shape": list(data.shape),
+        "classes": list(data.classes),
+        "epoch": training.stopping.epoch,
+        "val_loss": val_loss,
+        "state_dict": training.model.state_dict(),
+    }
+    torch.save(content, out)
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
+    """The classifier of a `best_model.pth`, in evaluation mode: `load_model(path).predict(images)`.
+
+    The network is built from the spec inside the file; nothing else is needed. `images` are `[N, C, H, W] uint8` of
+    the shape that it was trained on. Raises BadCheckpoint, OSError.
+    """
+    return LoadedModel(_load(path, MODEL_FORMAT, "cpu")).to(device).eval()
+
+
+def save_state(out: IO[bytes], training: Training, spec: JobSpec) -> None:
+    """Write `last.pth`: everything that the next epoch depends on. Randomness is a function of (seed, epoch)."""
+    scheduler = training.schedule.scheduler
+    content = {
+        "format": STATE_FORMAT,
+        "spec": spec.model_dump_json(),
+        "model": training.model.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "scheduler": scheduler.state_dict() if scheduler else None,
+        "stopping": asdict(training.stopping),
+        "seconds": training.seconds,
+    }
+    torch.save(content, out)
+
+
+def load_state(path: Path, training: Training, spec: JobSpec, device: torch.device) -> None:
+    """Put the state of a `last.pth` into a freshly started `training`. Raises BadCheckpoint, OSError."""
+    content = _load(path, STATE_FORMAT, device)
+    if content["spec"] != spec.model_dump_json():
+        raise BadCheckpoint(f"{path} is the state of a job with another spec.")
+    training.model.load_state_dict(content["model"])
+    training.optimizer.load_state_dict(content["optimizer"])
+    if training.schedule.scheduler is not None:
+        training.schedule.scheduler.load_state_dict(content["scheduler"])
+    training.stopping = Stopping(**content["stopping"])
+    training.seconds = content["seconds"]
+
+
+def init_from_parent(path: Path, model: Classifier, *, freeze: bool) -> None:
+    """Fine-tuning: take the parent's weights; a head for another number of classes keeps its fresh weights.
+
+    `freeze` leaves only the head to train. Raises BadCheckpoint where the networks do not fit.
+    """
+    content = _load(path, MODEL_FORMAT, "cpu")
+    theirs: dict[str, Tensor] = content["state_dict"]
+    ours = model.state_dict()
+    heads = {name for name in ours if name.startswith("net.head.")}
+    own_statistics = {"scale", "shift"}  # the child normalises by its own data
+    misfits = [
+        f"{name}: {tuple(ours[name].shape)} here, {tuple(theirs[name].shape) if name in theirs else 'absent'} there"
+        for name in ours
+        if name not in heads | own_statistics and (name not in theirs or theirs[name].shape != ours[name].shape)
+    ]
+    if misfits:
+        raise BadCheckpoint(
+            f"The weights of init_from do not fit this model ({'; '.join(misfits[:3])}). "
+            "Give the job the same `model` and image shape as its parent."
+        )
+    for name, weight in ours.items():
+        if name not in own_statistics and theirs[name].shape == weight.shape:
+            weight.copy_(theirs[name])
+    if freeze:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in heads)
+
+
+def _load(path: str | Path, expected: str, device: str | torch.device) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        raise BadCheckpoint(f"{path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != expected:
+        raise BadCheckpoint(f"{path} is of format {found!r}, expected {expected!r}.")
+    return content  # type: ignore[no-any-return]
