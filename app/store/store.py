@@ -280,7 +280,7 @@ class JobStore:
             )
             steps.add_event(db, job_id, "started", worker_id=worker_id)
             spec = JobSpec.model_validate_json(row.spec)
-            left = {name: found for name in (BEST, LAST) if (found := steps.checkpoint(db, job_id, name))}
+            left = {file.name: file for name in (BEST, LAST) if (file := steps.checkpoint(db, job_id, name))}
             origin = spec.init_from
             parent = steps.checkpoint(db, origin.job, origin.checkpoint) if origin else None
             return Claim(lease, spec, left, parent)
