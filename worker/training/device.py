@@ -42,8 +42,8 @@ def device_name(device: torch.device) -> str:
 def choose_threads(parameters: int) -> int:
     """CPU threads for a network of so many parameters.
 
-    Below a million the work of a step is too small to share: one thread is as fast or faster (measured by
-    `benchmarks/threads.py`), and leaves the other cores to other slots.
+    Below a million a second thread gains less than it takes from the job in the next slot: on two cores it takes a
+    fifth off an epoch of Exercise 1 (`benchmarks/trainer.py` prints the ratio).
     """
     return 1 if parameters < 1_000_000 else max(1, (os.cpu_count() or 1))
 

@@ -71,10 +71,13 @@ def train_model(
     precision: str = "fp32",
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> Iterator[Epoch]:
-    """Train, an epoch at a time. Between two epochs `training` is consistent and may be saved.
+    """Train, an epoch at a time, to the first that is the last. Between two epochs `training` is consistent and may
+    be saved. Yields nothing where it is at its end already (an attempt that was cut off after its last epoch).
 
     Raises Diverged at the first loss that is not finite.
     """
+    if training.stopping.epoch and why_stop(training, spec) is not None:
+        return
     model, optimizer, schedule = training.model, training.optimizer, training.schedule
     device, batch_size = data.train.labels.device, spec.training.batch_size
     augment = build_augment(spec.dataset.augment, data.flips)
@@ -124,13 +127,14 @@ def train_model(
             seconds=seconds,
             samples_per_second=count / train_seconds,
         )
-        reason = _why_stop(training, spec, stop_requested())
+        reason = why_stop(training, spec, stop_requested())
         yield Epoch(row, training.stopping, reason)
         if reason is not None:
             return
 
 
-def _why_stop(training: Training, spec: JobSpec, requested: bool) -> StopReason | None:
+def why_stop(training: Training, spec: JobSpec, requested: bool = False) -> StopReason | None:
+    """Why training ends where it stands, or None where it goes on."""
     early = decide(spec.early_stopping, training.stopping)
     if early is not None:
         return early

