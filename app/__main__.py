@@ -6,7 +6,7 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app.settings import Settings, in_words
 from app.store import StoreUnavailable
 
 
@@ -20,21 +20,11 @@ def main() -> int:
         settings = Settings()
         app = create_app(settings)
     except (StoreUnavailable, ValidationError) as error:
-        print(f"whistlestop: {explain(error)}", file=sys.stderr)
+        words = in_words(error) if isinstance(error, ValidationError) else error
+        print(f"whistlestop: {words}", file=sys.stderr)
         return 2
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
     return 0
-
-
-def explain(error: Exception) -> str:
-    """A start-up fault in one line for the terminal."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    wrong = [
-        f"WHISTLESTOP_{'_'.join(map(str, problem['loc'])).upper()}={problem['input']!r}: {problem['msg']}"
-        for problem in error.errors()
-    ]
-    return "; ".join(wrong)
 
 
 if __name__ == "__main__":

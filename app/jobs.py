@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from app.specs import Evaluation, JobSpec, StopReason
 
 
+def storable(text: str) -> str:
+    """The text, with what no database holds replaced: NUL and halves of surrogate pairs. A crash may print such."""
+    return text.encode(errors="replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
 class JobStatus(StrEnum):
     """Where a job is. The last three are final; an early stop is a success."""
 
@@ -67,7 +72,7 @@ class JobError(Record):
     @field_validator("message")
     @classmethod
     def _without_nul(cls, message: str) -> str:
-        return message.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL's text holds no NUL
+        return storable(message)
 
 
 class Runtime(Record):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEVICES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
@@ -45,3 +45,12 @@ class Settings(BaseSettings):
     def resolved_datasets_dir(self) -> Path:
         """The folder of raw and prepared data sets, the default filled in."""
         return self.datasets_dir or self.data_dir / "datasets"
+
+
+def in_words(error: ValidationError) -> str:
+    """Wrong settings in a line for the terminal."""
+    wrong = [
+        f"WHISTLESTOP_{'_'.join(map(str, problem['loc'])).upper()}={problem['input']!r}: {problem['msg']}"
+        for problem in error.errors()
+    ]
+    return "; ".join(wrong)

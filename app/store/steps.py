@@ -9,7 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from app.artifacts import Artifact
-from app.jobs import Checkpoint, JobError, JobStatus, Lease
+from app.jobs import Checkpoint, JobError, JobStatus, Lease, storable
 from app.specs import EpochRow, JobSpec
 from app.store import rows
 from app.store.database import now
@@ -96,6 +96,7 @@ def crash(db: sa.Connection, lease: Lease, error: JobError, outcome: CrashOutcom
 def add_event(db: sa.Connection, job_id: str, kind: str, **data: Any) -> None:
     numbered = jobs.update().where(jobs.c.id == job_id).values(last_event=jobs.c.last_event + 1)
     row = db.execute(numbered.returning(jobs.c.last_event, jobs.c.attempt)).one()
+    data = {name: storable(value) if isinstance(value, str) else value for name, value in data.items()}
     db.execute(
         events.insert().values(
             job_id=job_id, number=row.last_event, type=kind, time=now(), attempt=row.attempt, data=data
@@ -112,13 +113,12 @@ def add_lines(db: sa.Connection, job_id: str, text: Sequence[str]) -> None:
     db.execute(
         lines.insert(),
         [
-            # PostgreSQL's text holds no NUL, and a crashed program may have printed one.
             {
                 "job_id": job_id,
                 "number": first + index,
                 "time": now(),
                 "attempt": row.attempt,
-                "text": line.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
+                "text": storable(line),
             }
             for index, line in enumerate(text)
         ],

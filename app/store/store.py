@@ -295,12 +295,13 @@ class JobStore:
             tokens = {row.id: row.lease_token for row in found}
         return {lease for lease in leases if tokens.get(lease.job_id) == lease.token}
 
-    def record_runtime(self, lease: Lease, runtime: Runtime) -> None:
+    def record_runtime(self, lease: Lease, runtime: Runtime, text: Sequence[str] = ()) -> None:
         """Training begins: note on what. Raises LeaseLost."""
         with self._db.write() as db:
-            text = runtime.model_dump_json()
-            steps.fenced(db, lease, runtime=text)
-            db.execute(attempts.update().where(*steps.of_attempt(lease)).values(runtime=text))
+            recorded = runtime.model_dump_json()
+            steps.fenced(db, lease, runtime=recorded)
+            db.execute(attempts.update().where(*steps.of_attempt(lease)).values(runtime=recorded))
+            steps.add_lines(db, lease.job_id, text)
             steps.add_event(db, lease.job_id, "training", **runtime.model_dump())
 
     def record_event(self, lease: Lease, kind: str | None, data: Mapping[str, Any], text: Sequence[str] = ()) -> None:
