@@ -293,7 +293,9 @@ class JobSpec(Value):
     model: ModelSpec = Field(default_factory=MLPSpec, description="The network.")
     optimizer: OptimizerSpec = Field(default_factory=AdamSpec, description="The optimiser.")
     scheduler: SchedulerSpec = Field(default_factory=NoSchedulerSpec, description="The learning-rate schedule.")
-    training: TrainingSpec = Field(default_factory=TrainingSpec, description="The training loop.")
+    training: TrainingSpec = Field(
+        default_factory=TrainingSpec, description="How long, in which batches, in which precision."
+    )
     early_stopping: EarlyStoppingSpec | None = Field(
         default_factory=EarlyStoppingSpec,
         description="When to stop early; null trains all epochs.",

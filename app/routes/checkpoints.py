@@ -54,6 +54,8 @@ def get_checkpoint(
     `best_model.pth` loads with `worker.training.load_model(path)`, or with `torch.load(path, weights_only=True)`.
     """
     found = store.checkpoint(job_id, name)
+    if not artifacts.path(found.key).exists():
+        found = store.checkpoint(job_id, name)  # an epoch may have ended between the two looks
     etag = f'"{found.sha256}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):

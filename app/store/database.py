@@ -47,6 +47,7 @@ class Database:
                 self.url = self.url.set(drivername="postgresql+psycopg")
             self.engine = sa.create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
         self._writing = self.engine.execution_options(writing=True)
+        self._kept: Any = None
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -60,6 +61,21 @@ class Database:
         transaction never fails half-way because another one wrote meanwhile."""
         with self._in_words(), self._writing.begin() as connection:
             yield connection
+
+    def glance(self, sql: str) -> bool:
+        """Whether a query may find a row, for polls: on a kept connection of the driver's own, at a fifth of the CPU
+        time of `read`. Where the database does not answer it may, and the `read` that follows says what is wrong."""
+        try:
+            if self._kept is None:
+                pooled = self.engine.raw_connection()
+                self._kept = pooled.driver_connection
+                pooled.detach()
+                if not self.sqlite:
+                    self._kept.autocommit = True
+            return self._kept.execute(sql).fetchone() is not None
+        except (DBAPIError, self.engine.dialect.loaded_dbapi.Error):
+            self._forget_kept()
+            return True
 
     def migrate(self) -> None:
         """Bring the tables to the newest version. Safe to call from several processes at once."""
@@ -94,7 +110,13 @@ class Database:
 
     def dispose(self) -> None:
         """Close all connections."""
+        self._forget_kept()
         self.engine.dispose()
+
+    def _forget_kept(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:

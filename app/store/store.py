@@ -49,6 +49,8 @@ from app.store.tables import (
     workers,
 )
 
+_WAITING = f"SELECT 1 FROM jobs WHERE status = '{JobStatus.QUEUED}' LIMIT 1"
+
 
 class JobStore:
     """Jobs and all that belongs to them, on SQLite or PostgreSQL.
@@ -248,6 +250,8 @@ class JobStore:
 
     def claim(self, worker_id: str) -> Claim | None:
         """Take the next job: highest priority, then oldest. None where nothing waits."""
+        if not self._db.glance(_WAITING):
+            return None
         following = (
             sa.select(jobs.c.id)
             .where(jobs.c.status == JobStatus.QUEUED)
