@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import Field
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from app.jobs import Checkpoint, Record
-from app.problems import responses
+from app.problems import ProblemResponse, responses
 from app.routes.dependencies import Artifacts, JobId, Store
 from app.store import NotRecorded
 
@@ -26,6 +28,36 @@ class CheckpointList(Record):
 def list_checkpoints(store: Store, job_id: JobId) -> CheckpointList:
     """What can be downloaded now; also while the job runs."""
     return CheckpointList(data=store.checkpoints(job_id))
+
+
+class _File(FileResponse):
+    """A file whose refusals of a Range are problems, as all errors of this API are."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal: ProblemResponse | None = None
+
+        async def inspect(message: Message) -> None:
+            nonlocal refusal
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refusal = _refused_range(scope, message)
+            if refusal is None:
+                await send(message)
+
+        await super().__call__(scope, receive, inspect)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+
+
+def _refused_range(scope: Scope, start: Message) -> ProblemResponse:
+    asked, size = Headers(scope=scope).get("range", ""), Headers(raw=start["headers"]).get("content-range")
+    return ProblemResponse(
+        start["status"],
+        "range_not_satisfiable",
+        "There is no such range",
+        f"Range is {asked[:100]!r}; expected bytes within the file, such as 'bytes=0-99'. HEAD tells its size.",
+        instance=scope["path"],
+        headers={"Content-Range": size} if size else None,
+    )
 
 
 _FILE: dict[int | str, dict[str, Any]] = {
@@ -68,7 +100,7 @@ def get_checkpoint(
             f"The file of checkpoint '{name}' of job {job_id} is gone from the data folder. "
             "Somebody deleted it by hand; restore it from a backup or train the job again."
         ) from error
-    return FileResponse(
+    return _File(
         path,
         media_type="application/octet-stream",
         filename=f"{job_id}-{name}",

@@ -121,12 +121,12 @@ def init_from_parent(path: Path, model: Classifier, *, freeze: bool) -> None:
 
 
 def _load(path: str | Path, expected: str, device: str | torch.device) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise BadCheckpoint(f"{path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from error
+    with Path(path).open("rb") as file:
+        try:
+            content = torch.load(file, map_location=device, weights_only=True)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BadCheckpoint(f"{path} is damaged or no checkpoint: {reason}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != expected:
         raise BadCheckpoint(f"{path} is of format {found!r}, expected {expected!r}.")

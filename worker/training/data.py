@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -92,7 +93,7 @@ def load(path: Path, spec: DatasetSpec, device: torch.device) -> Data:
             classes = tuple(json.loads(file.metadata()["classes"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
         split = _split_of(path, spec, tensors["train_images"], tensors["train_labels"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DatasetBroken(f"{path} is damaged ({error}). Delete it; it will be prepared again.") from error
     tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
     images, labels = tensors["train_images"], tensors["train_labels"]
@@ -182,14 +183,14 @@ def _mnist_like(name: str, raw_folders: Sequence[Path], fetch: Fetch) -> tuple[d
     return found, classes
 
 
-def _read_torchvision(kind: type, root: Path) -> dict[str, Tensor] | None:
+def _read_torchvision(kind: Any, root: Path) -> dict[str, Tensor] | None:
     """The data set from raw files in torchvision's layout (`<root>/MNIST/raw/...`); None where they are not."""
+    folder = root / kind.__name__ / "raw"
+    if not all((folder / Path(packed).stem).exists() for packed, _ in kind.resources):
+        return None
     try:
         train, test = (kind(root, train=train) for train in (True, False))
-    except RuntimeError:
-        return None  # torchvision's word for "not found"
-    except (ValueError, AssertionError, EOFError, OSError) as error:
-        folder = root / kind.__name__ / "raw"
+    except (RuntimeError, ValueError, KeyError, AssertionError, EOFError, OSError) as error:
         raise DatasetBroken(
             f"The raw files in {folder} cannot be read ({error}). Delete them to have them fetched again."
         ) from error

@@ -62,10 +62,13 @@ def test_head_ranges_and_etags_work(api: TestClient, here: str) -> None:
     assert (stale.status_code, len(stale.content)) == (200, len(WEIGHTS)), "the file changed meanwhile: all of it"
 
 
-def test_a_range_outside_the_file_is_a_416_problem(api: TestClient, here: str) -> None:
-    answer = api.get(f"{here}/{BEST}", headers={"Range": f"bytes={len(WEIGHTS) + 5}-"})
-    assert answer.status_code == 416
-    assert answer.headers["content-range"] == f"bytes */{len(WEIGHTS)}"
+@pytest.mark.parametrize(("asked", "status"), [(f"bytes={len(WEIGHTS) + 5}-", 416), ("bytes=9-3", 400), ("x", 400)])
+def test_a_range_outside_the_file_is_a_problem(api: TestClient, here: str, asked: str, status: int) -> None:
+    answer = api.get(f"{here}/{BEST}", headers={"Range": asked})
+    assert (answer.status_code, answer.json()["code"]) == (status, "range_not_satisfiable")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert repr(asked) in answer.json()["detail"]
+    assert answer.headers.get("content-range") == (f"bytes */{len(WEIGHTS)}" if status == 416 else None)
 
 
 def test_the_newest_file_is_served(

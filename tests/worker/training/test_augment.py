@@ -1,0 +1,40 @@
+"""Augmentation moves pixels and invents none."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from worker.training.augment import build_augment, crop_and_flip
+
+IMAGES = torch.arange(3 * 2 * 16 * 16).reshape(3, 2, 16, 16).remainder(251).to(torch.uint8)
+
+
+def drawn(seed: int, *, flips: bool, count: int = 256) -> torch.Tensor:
+    images = IMAGES[:1].expand(count, -1, -1, -1)
+    return crop_and_flip(images, torch.Generator().manual_seed(seed), flips=flips)
+
+
+def every_result(*, flips: bool) -> set[bytes]:
+    """By padding and cropping, as the recipe is told: side 16, so up to 2 pixels of reflection."""
+    padded = F.pad(IMAGES[:1].float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
+    crops = [padded[0, :, row : row + 16, column : column + 16] for row in range(5) for column in range(5)]
+    mirrored = [crop.flip(2) for crop in crops] if flips else []
+    return {crop.contiguous().numpy().tobytes() for crop in crops + mirrored}
+
+
+def test_none_is_nothing() -> None:
+    assert build_augment("none", flips=True) is None
+
+
+def test_standard_draws_every_crop_and_only_those() -> None:
+    assert {image.numpy().tobytes() for image in drawn(0, flips=False)} == every_result(flips=False)
+
+
+def test_a_flip_is_drawn_only_where_the_classes_allow_it() -> None:
+    assert {image.numpy().tobytes() for image in drawn(0, flips=True, count=2000)} == every_result(flips=True)
+
+
+def test_the_same_generator_draws_the_same() -> None:
+    assert torch.equal(drawn(3, flips=True), drawn(3, flips=True))
+    assert not torch.equal(drawn(3, flips=True), drawn(4, flips=True))
