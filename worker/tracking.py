@@ -55,6 +55,7 @@ class Tracker:
                 return self._init_as("online")
             except Exception as error:  # noqa: BLE001  (no key, no network, a server's fault: all the same here)
                 self._warn(f"W&B cannot be reached, so this run is logged offline: {_in_a_line(error)}")
+                _forget_the_failed_run()
         return self._init_as("offline")
 
     def _init_as(self, mode: str) -> Any:
@@ -75,6 +76,13 @@ class Tracker:
                 init_timeout=INIT_SECONDS, console="off", silent=True, disable_git=True, save_code=False
             ),
         )
+
+
+def _forget_the_failed_run() -> None:
+    """End W&B's service process, which would go on trying and keep the run's id to itself."""
+    import wandb  # noqa: PLC0415
+
+    wandb.teardown(exit_code=1)
 
 
 def _in_a_line(error: BaseException) -> str:
