@@ -300,7 +300,8 @@ def _failure(error: Exception) -> Failed:
     for kind, word in _KNOWN.items():
         if isinstance(error, kind):
             return Failed(JobError(type=word, message=str(error)), passing=False)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    # PyTorch's CPU allocator has no exception of its own.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
         hint = "Take a smaller batch_size or model, or a worker with fewer slots."
         message = f"{' '.join(str(error).split())[:500]} {hint}"
         return Failed(JobError(type="out_of_memory", message=message), passing=False)

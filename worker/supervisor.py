@@ -191,6 +191,8 @@ def _child(connection: Connection, assignment: Assignment, log_file: Path) -> No
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
     faulthandler.enable()
+    with contextlib.suppress(OSError):  # Linux only: where memory runs out, this process goes, not the API's
+        Path("/proc/self/oom_score_adj").write_text("1000")
     from worker.run import main  # noqa: PLC0415  (in the child, where torch is at home)
 
     main(connection, assignment)

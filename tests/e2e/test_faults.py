@@ -1,0 +1,204 @@
+"""Killed processes, bad jobs, full disks: what ends, what goes on, and what people are told."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.service import LONG, Service, child_of, until
+
+
+def test_a_killed_training_process_is_tried_again_to_the_same_weights(service: Service) -> None:
+    service.api()
+    worker = service.worker()
+    short = {**LONG, "training": {"max_epochs": 60, "batch_size": 16}}
+    undisturbed = service.submit(short)
+    service.succeeded(undisturbed)
+    job_id = service.submit(short)
+    service.reaches(job_id, 10)
+    child_of(worker).kill()
+    job = service.succeeded(job_id)
+    assert job["attempt"] == 2
+    assert service.outcomes(job_id) == ["crashed", "succeeded"]
+    retry = next(
+        event for event in service.get(f"/jobs/{job_id}/events", limit=10_000)["data"] if event["type"] == "retrying"
+    )
+    assert "was ended by SIGKILL" in retry["data"]["error"]["message"]
+    assert worker.popen.poll() is None
+    assert service.figures(job_id) == service.figures(undisturbed)
+    assert service.weights(job_id) == service.weights(undisturbed)
+
+
+def test_a_job_whose_attempts_are_used_up_fails_and_the_worker_goes_on(service: Service) -> None:
+    service.api()
+    worker = service.worker()
+    job_id = service.submit({**LONG, "max_attempts": 1})
+    service.reaches(job_id, 1)
+    child_of(worker).kill()
+    job = service.ended(job_id)
+    assert (job["status"], job["error"]["type"]) == ("failed", "crashed")
+    assert "SIGKILL" in job["error"]["message"]
+    service.succeeded(service.submit({"dataset": {"name": "digits"}, "training": {"max_epochs": 1}}))
+
+
+def test_a_killed_worker_s_job_is_taken_by_another_after_the_lease(service: Service) -> None:
+    service.api()
+    short = {**LONG, "training": {"max_epochs": 60, "batch_size": 16}}
+    first = service.worker()
+    undisturbed = service.submit(short)
+    service.succeeded(undisturbed)
+    job_id = service.submit(short)
+    service.reaches(job_id, 5)
+    family = first.family()
+    first.popen.kill()
+    killed = time.monotonic()
+    until("its training process has ended too", lambda: not any(process.is_running() for process in family[1:]), 10)
+    service.worker()
+    job = service.succeeded(job_id)
+    assert time.monotonic() - killed > 2, "not before the lease had expired"
+    assert service.outcomes(job_id) == ["lease_expired", "succeeded"]
+    assert job["attempt"] == 2
+    assert [row["epoch"] for row in service.figures(job_id)] == list(range(1, 61))
+    assert service.figures(job_id) == service.figures(undisturbed)
+    assert service.weights(job_id) == service.weights(undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_told_to_end_gives_its_job_back(service: Service, number: signal.Signals) -> None:
+    service.api()
+    worker = service.worker()
+    job_id = service.submit({**LONG, "max_attempts": 1})
+    service.reaches(job_id, 3)
+    began = time.monotonic()
+    assert worker.stop(number) == 0
+    assert time.monotonic() - began < 5
+    job = service.job(job_id)
+    assert (job["status"], service.outcomes(job_id)) == ("queued", ["given_back"])
+    rows = service.figures(job_id)
+    assert [row["epoch"] for row in rows] == list(range(1, job["progress"]["epoch"] + 1))
+    service.worker()
+    until("another attempt goes on", lambda: service.job(job_id)["progress"]["epoch"] > len(rows))
+    assert service.figures(job_id)[: len(rows)] == rows
+    assert "resumed" in service.events(job_id)
+
+
+def test_a_bad_job_fails_with_its_reason_and_the_next_one_succeeds(service: Service) -> None:
+    service.api()
+    worker = service.worker()
+    diverging = service.submit(
+        {
+            "dataset": {"name": "digits"},
+            "model": {"hidden": [64] * 12},
+            "optimizer": {"kind": "sgd", "lr": 100},
+            "max_attempts": 3,
+        }
+    )
+    job = service.ended(diverging)
+    assert (job["status"], job["error"]["type"], job["attempt"]) == ("failed", "diverged", 1)
+    assert "Try a lower learning rate than 100" in job["error"]["message"]
+    # so much memory that the system refuses it: 65,536 x 65,536 weights are 16 GiB
+    resource.prlimit(_forkserver(worker.pid), resource.RLIMIT_AS, (12 << 30, 12 << 30))
+    huge = service.ended(service.submit({"dataset": {"name": "digits"}, "model": {"hidden": [65_536, 65_536]}}))
+    assert (huge["status"], huge["error"]["type"]) == ("failed", "out_of_memory"), huge["error"]
+    assert "smaller batch_size or model" in huge["error"]["message"]
+    service.succeeded(service.submit({"dataset": {"name": "digits"}, "training": {"max_epochs": 1}}))
+    assert worker.popen.poll() is None
+
+
+def _forkserver(worker: int) -> int:
+    found = subprocess.run(["pgrep", "-P", str(worker), "-f", "forkserver"], capture_output=True, text=True, check=True)
+    return int(found.stdout.split()[0])
+
+
+def test_a_damaged_data_set_fails_the_job_with_what_to_do(service: Service) -> None:
+    service.api()
+    service.worker()
+    spec = {"dataset": {"name": "digits"}, "training": {"max_epochs": 1}}
+    service.succeeded(service.submit(spec))
+    (file,) = service.data.glob("datasets/prepared/digits-v?.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    job = service.ended(service.submit(spec))
+    assert (job["status"], job["error"]["type"]) == ("failed", "dataset_broken")
+    assert f"{file} is damaged" in job["error"]["message"]
+    assert "Delete it" in job["error"]["message"]
+    file.unlink()
+    service.succeeded(service.submit(spec))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 48 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") and os.geteuid() == 0
+    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_training_waits_for_space_on_a_full_disk_and_loses_nothing(service: Service, small_disk: Path) -> None:
+    service.data.mkdir()
+    (service.data / "checkpoints").symlink_to(small_disk)
+    service.api()
+    service.worker(lease_seconds=30)
+    job_id = service.submit({**LONG, "training": {"max_epochs": 150, "batch_size": 16}})
+    service.reaches(job_id, 3)
+    filler = small_disk / "filler"
+    with filler.open("wb") as out:
+        try:
+            while True:
+                out.write(bytes(65_536))
+                out.flush()
+        except OSError:
+            pass
+    until("a warning is given", lambda: "warning" in service.events(job_id))
+    warning = next(line["text"] for line in service.get(f"/jobs/{job_id}/logs")["data"] if "warning" in line["text"])
+    assert "The disk is full" in warning
+    assert "Nothing is lost" in warning
+    assert service.job(job_id)["status"] == "running"
+    filler.unlink()
+    job = service.succeeded(job_id)
+    assert (job["attempt"], len(service.figures(job_id))) == (1, 150)
+
+
+@pytest.mark.parametrize("module", ["app", "worker"])
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("data_dir", "/proc/nowhere", "/proc/nowhere"),
+        ("data_dir", "{file}/data", "Set WHISTLESTOP_DATA_DIR to a folder that you may write to"),
+        ("database_url", "sqlite://", "must be a file"),
+        ("database_url", "sqlite:////dev/null", "/dev/null"),
+        ("database_url", "sqlite:///{file}", "is damaged or no SQLite file"),
+        ("database_url", "sqlite:///file:{database}?mode=ro&uri=true", "is read-only"),
+        ("database_url", "postgresql://somebody:secret@127.0.0.1:1/jobs", "cannot be used"),
+        ("slots", "none", "WHISTLESTOP_SLOTS='none'"),
+    ],
+)
+def test_what_cannot_start_says_why_in_words(
+    service: Service, tmp_path: Path, module: str, setting: str, value: str, words: str
+) -> None:
+    file, database = tmp_path / "file", tmp_path / "empty.db"
+    file.write_text("no database, and no folder " * 100)
+    database.touch()
+    process = service.start(module, **{setting: value.format(file=file, database=database)})
+    assert process.popen.wait(30) == 2
+    told = process.log.read_text()
+    assert words in told
+    assert "Traceback" not in told
+    assert "secret" not in told
+
+
+def test_a_device_that_is_not_there_is_told_at_the_start(service: Service) -> None:
+    process = service.start("worker", device="cuda:63")
+    assert process.popen.wait(60) == 2
+    assert "WHISTLESTOP_DEVICE=cuda:63" in process.log.read_text()

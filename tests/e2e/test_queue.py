@@ -1,0 +1,121 @@
+"""The queue under load and at rest."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.service import LONG, Service, until
+
+DIGITS = {"dataset": {"name": "digits"}, "training": {"max_epochs": 2}, "tracking": None}
+
+
+@pytest.mark.timeout(300)
+def test_a_hundred_jobs_at_once_all_succeed_and_each_runs_once(shared: Service) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        jobs = list(pool.map(lambda seed: shared.submit({**DIGITS, "seed": seed, "tags": ["hundred"]}), range(100)))
+    assert len(set(jobs)) == 100
+
+    def all_ended() -> bool:
+        waiting = shared.get("/jobs", tag="hundred", status=["queued", "running"])["data"]
+        return not waiting
+
+    until("all hundred have ended", all_ended, 240)
+    for job_id in jobs:
+        job = shared.job(job_id)
+        assert (job["status"], job["attempt"]) == ("succeeded", 1), job["error"]
+        events = shared.events(job_id)
+        assert [events.count(kind) for kind in ("queued", "started", "training", "epoch", "finished")] == [
+            1,
+            1,
+            1,
+            2,
+            1,
+        ]
+        assert [row["epoch"] for row in shared.figures(job_id)] == [1, 2]
+
+
+def test_a_waiting_worker_claims_within_a_tenth_of_a_second(shared: Service) -> None:
+    waits = []
+    for seed in range(9):
+        job_id = shared.submit({**DIGITS, "seed": seed})
+        shared.succeeded(job_id)
+        events = shared.get(f"/jobs/{job_id}/events")["data"]
+        time_of = {event["type"]: datetime.fromisoformat(event["time"]) for event in events}
+        waits.append((time_of["started"] - time_of["queued"]).total_seconds())
+        time.sleep(0.05)
+    assert statistics.median(waits) < 0.1, waits
+
+
+def test_higher_priority_runs_first_and_a_position_in_the_queue_is_told(service: Service) -> None:
+    service.api()
+    low, high, normal = (service.submit({**DIGITS, "priority": priority}) for priority in (-1, 5, 0))
+    assert [service.job(job_id)["queue_position"] for job_id in (low, high, normal)] == [3, 1, 2]
+    service.worker()
+    started = {job_id: service.succeeded(job_id)["started_at"] for job_id in (low, high, normal)}
+    assert sorted(started, key=lambda job_id: started[job_id]) == [high, normal, low]
+
+
+def test_an_idle_worker_costs_less_than_a_hundredth_of_a_core(service: Service) -> None:
+    service.api()
+    worker = service.worker(lease_seconds=30)
+    time.sleep(1)
+    family = worker.family()
+
+    def used() -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in family)
+
+    before, began = used(), time.monotonic()
+    time.sleep(10)
+    assert (used() - before) / (time.monotonic() - began) < 0.01
+
+
+def test_a_cancelled_job_frees_its_slot_within_a_second(shared: Service) -> None:
+    job_id = shared.submit(LONG)
+    shared.reaches(job_id, 2)
+    worker = shared.processes[-1]
+    children = {process.pid for process in worker.family()}
+    assert shared.http.post(f"/jobs/{job_id}/cancel").json()["status"] == "cancelled"
+    until("its training process is gone", lambda: children - {process.pid for process in worker.family()}, 1)
+    assert shared.outcomes(job_id) == ["cancelled"]
+    rows = shared.figures(job_id)
+    time.sleep(0.3)
+    assert shared.figures(job_id) == rows, "what it had recorded stays, and nothing is added"
+    assert shared.events(job_id)[-1] == "cancelled"
+
+
+def test_downloads_during_training_are_whole_files(shared: Service) -> None:
+    job_id = shared.submit(LONG)
+    shared.reaches(job_id, 1)
+    seen = set()
+    for name in ("best_model.pth", "last.pth") * 25:
+        answer = shared.http.get(f"/jobs/{job_id}/checkpoints/{name}")
+        assert answer.status_code == 200
+        digest = sha256(answer.content).hexdigest()
+        assert answer.headers["etag"] == f'"{digest}"'
+        seen.add(digest)
+    assert len(seen) > 5, "training went on meanwhile"
+    shared.http.post(f"/jobs/{job_id}/cancel")
+
+
+def test_a_worker_leaves_no_process_and_no_temporary_file_behind(service: Service) -> None:
+    service.api()
+    worker = service.worker()
+    job_id = service.submit({"dataset": {"name": "digits"}, "training": {"max_epochs": 20}})
+    service.succeeded(job_id)
+    family = worker.family()
+    assert worker.stop() == 0
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+    assert service.get("/workers")["data"][0]["status"] == "stopped"
+    files = sorted(Path(service.data / "checkpoints" / job_id).iterdir())
+    assert len(files) == 2
+    assert not list(service.data.rglob(".writing-*"))
+    assert "Traceback" not in worker.log.read_text()
