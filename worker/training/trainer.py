@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,7 +69,6 @@ def train_model(
     spec: JobSpec,
     *,
     precision: str = "fp32",
-    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Iterator[Epoch]:
     """Train, an epoch at a time, to the first that is the last. Between two epochs `training` is consistent and may
     be saved. Yields nothing where it is at its end already (an attempt that was cut off after its last epoch).
@@ -127,21 +126,19 @@ def train_model(
             seconds=seconds,
             samples_per_second=count / train_seconds,
         )
-        reason = why_stop(training, spec, stop_requested())
+        reason = why_stop(training, spec)
         yield Epoch(row, training.stopping, reason)
         if reason is not None:
             return
 
 
-def why_stop(training: Training, spec: JobSpec, requested: bool = False) -> StopReason | None:
+def why_stop(training: Training, spec: JobSpec) -> StopReason | None:
     """Why training ends where it stands, or None where it goes on."""
     early = decide(spec.early_stopping, training.stopping)
     if early is not None:
         return early
     if training.stopping.epoch >= spec.training.max_epochs:
         return StopReason.MAX_EPOCHS
-    if requested:
-        return StopReason.REQUESTED
     limit = spec.training.max_seconds
     return StopReason.TIME_LIMIT if limit is not None and training.seconds >= limit else None
 

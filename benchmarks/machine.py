@@ -1,0 +1,38 @@
+"""What the measurements have in common: the machine in a line, real MNIST, and services to measure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.e2e.service import Service, running
+
+
+def described() -> str:
+    """The machine in a line."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), model)
+    return f"{model}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+
+
+def raw_folders() -> list[Path]:
+    """Folders that may hold MNIST/raw: WHISTLESTOP_TEST_DATASETS, then what `make demo` fetched."""
+    given = os.environ.get("WHISTLESTOP_TEST_DATASETS")
+    return [Path(folder) for folder in (given, "whistlestop-data/datasets") if folder]
+
+
+@contextlib.contextmanager
+def service(**settings: object) -> Iterator[Service]:
+    """An API with a warm worker, both in a temporary folder."""
+    given = next((folder for folder in raw_folders() if (folder / "MNIST" / "raw").is_dir()), None)
+    datasets = {"datasets_dir": given.absolute()} if given else {}
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), **datasets, **settings) as made:
+        made.api()
+        made.worker()
+        yield made

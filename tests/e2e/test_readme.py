@@ -1,0 +1,66 @@
+"""README.md's commands do what it says, as they are printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.specs import JobSpec
+from tests.e2e.service import Service
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_first_screen_names_both_commands() -> None:
+    first_screen = "\n".join(README.splitlines()[:25])
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+
+
+def test_the_spec_that_it_shows_is_the_default() -> None:
+    (shown,) = blocks("yaml")
+    assert JobSpec.model_validate(yaml.safe_load(shown)).model_copy(update={"name": None, "tags": ()}) == JobSpec()
+
+
+def test_the_files_that_it_links_are_there() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).is_file(), link
+
+
+@pytest.mark.timeout(300)
+def test_its_curl_lines_work_as_printed(mnist_root: Path, shared: Service, tmp_path: Path) -> None:
+    """In one shell, one block after the other; only the port is the test's."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    curl = "curl() { command curl --fail-with-body --noproxy '*' \"$@\"; }\n"
+    script = curl + "\n".join(f"{block}\necho; echo -----" for block in blocks("bash"))
+    script = script.replace("127.0.0.1:8000", f"127.0.0.1:{shared.port}")
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    posted, _, resolved, watched, ended, listed = done.stdout.split("-----")[:6]
+    assert json.loads(posted)["spec"] == JobSpec().model_dump(mode="json")
+    assert JobSpec.model_validate_json(resolved).name == "ex1-mlp-mnist"
+    assert '"type":"queued"' in watched
+    assert '"accuracy":' in ended
+    assert '"name":"best_model.pth"' in ended
+    assert '"status":"live"' in listed
+    assert (tmp_path / "metrics.csv").read_text().startswith("epoch,train_loss,train_acc,val_loss,val_acc,lr")
+
+    (python,) = blocks("python")
+    printed = subprocess.run(
+        [sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.startswith("('0', '1', '2', '3', '4', '5', '6', '7', '8', '9') tensor([[")
+    shared.succeeded(json.loads(posted)["id"])

@@ -1,0 +1,98 @@
+"""Swagger UI in a real browser that has no internet."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+
+from tests.e2e.service import Service
+
+# Every host but this machine is unknown to the browser, and it asks for nothing of its own accord.
+OFFLINE = [
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    installed = next((path for path in map(shutil.which, names) if path), None)
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=installed, args=OFFLINE)
+        except Error as error:
+            pytest.skip(f"no Chromium can be started here: {str(error).splitlines()[0]}")
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a laptop's size."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 1600})
+    yield opened
+    opened.close()
+
+
+def asked_elsewhere(page: Page, service: Service) -> list[str]:
+    """Fills, while the page is used, with the addresses outside the service that it asks for."""
+    found: list[str] = []
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((service.url, "data:", "blob:")) else found.append(request.url),
+    )
+    return found
+
+
+def test_swagger_ui_shows_the_endpoints_and_try_it_out_creates_a_job(
+    shared: Service, page: Page, kept: Callable[[str], Path]
+) -> None:
+    elsewhere = asked_elsewhere(page, shared)
+    page.goto(f"{shared.url}/docs")
+    paths = page.locator(".opblock-summary-path")
+    expect(paths.first).to_be_visible()
+    shown = [text.replace("\u200b", "") for text in paths.all_inner_texts()]
+    for path in ("/jobs", "/jobs/{job_id}", "/jobs/{job_id}/metrics", "/jobs/{job_id}/checkpoints/{name}", "/workers"):
+        assert path in shown
+    page.screenshot(path=kept("swagger-ui.png"))
+
+    create = page.locator("#operations-jobs-create_job_jobs_post")
+    create.locator(".opblock-summary").click()
+    example = create.get_by_role("combobox").filter(has_text="Exercise 1").first
+    example.select_option(label="A few seconds on real digits, no download")
+    body = create.locator("textarea.body-param__text")
+    expect(body).to_have_value(re.compile("smoke"))
+    before = len(shared.get("/jobs", name="smoke")["data"])
+    create.get_by_role("button", name="Execute").click()
+    status = create.locator(".live-responses-table tbody .response-col_status").first
+    expect(status).to_contain_text("201")
+    create.screenshot(path=kept("swagger-ui-try-it-out.png"))
+    jobs = shared.get("/jobs", name="smoke")["data"]
+    assert len(jobs) == before + 1
+    assert shared.succeeded(jobs[0]["id"])["progress"]["epoch"] <= 5
+
+    listing = page.locator("#operations-jobs-list_jobs_jobs_get")
+    listing.locator(".opblock-summary").click()
+    listing.get_by_role("button", name="Execute").click()
+    expect(listing.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+    assert elsewhere == []
+
+
+def test_redoc_shows_the_endpoints(shared: Service, page: Page, kept: Callable[[str], Path]) -> None:
+    elsewhere = asked_elsewhere(page, shared)
+    page.goto(f"{shared.url}/redoc")
+    expect(page.get_by_role("heading", name="Create Job")).to_be_visible()
+    page.screenshot(path=kept("redoc.png"))
+    # ReDoc leaves its maker's logo out where it cannot be had.
+    assert set(elsewhere) <= {"https://cdn.redoc.ly/redoc/logo-mini.svg"}
