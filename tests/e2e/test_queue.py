@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.service import LONG, Service, until
+from tests.e2e.service import LONG, Json, Service, until
+from worker.training import load_model
 
 DIGITS = {"dataset": {"name": "digits"}, "training": {"max_epochs": 2}, "tracking": None}
 
@@ -75,6 +76,37 @@ def test_an_idle_worker_costs_less_than_a_hundredth_of_a_core(service: Service) 
     before, began = used(), time.monotonic()
     time.sleep(10)
     assert (used() - before) / (time.monotonic() - began) < 0.01
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "cnn", "channels": [8, 16], "blocks": 1, "residual": True},
+        {"kind": "resnet", "variant": "fast", "width": 0.25},
+        {"kind": "torchvision", "name": "squeezenet1_1", "image_size": 32},
+    ],
+    ids=lambda model: model["kind"],
+)
+def test_every_kind_of_model_goes_through_the_service_twice_to_the_same_bits(
+    shared: Service, tmp_path: Path, model: Json
+) -> None:
+    spec = {"dataset": {"name": "digits"}, "model": model, "training": {"max_epochs": 2}, "tracking": None}
+    jobs = [shared.submit(spec) for _ in range(2)]
+    one, two = (shared.succeeded(job_id) for job_id in jobs)
+    assert one["evaluation"] == two["evaluation"]
+    assert one["runtime"]["parameters"] > 1000
+    weights = [shared.weights(job_id) for job_id in jobs]
+    assert weights[0] == weights[1]
+    (tmp_path / "best_model.pth").write_bytes(weights[0])
+    assert load_model(tmp_path / "best_model.pth").spec.model.kind == model["kind"]
+
+
+def test_a_model_that_cannot_take_the_images_fails_with_what_to_do(shared: Service) -> None:
+    job = shared.ended(
+        shared.submit({"dataset": {"name": "digits"}, "model": {"kind": "torchvision", "name": "alexnet"}})
+    )
+    assert (job["status"], job["error"]["type"], job["attempt"]) == ("failed", "model_unavailable", 1)
+    assert "Set model.image_size" in job["error"]["message"]
 
 
 def test_a_cancelled_job_frees_its_slot_within_a_second(shared: Service) -> None:

@@ -82,7 +82,7 @@ def save_state(out: IO[bytes], training: Training, spec: JobSpec) -> None:
 def load_state(path: Path, training: Training, spec: JobSpec, device: torch.device) -> None:
     """Put the state of a `last.pth` into a freshly started `training`. Raises BadCheckpoint, OSError."""
     content = _load(path, STATE_FORMAT, device)
-    if content["spec"] != spec.model_dump_json():
+    if JobSpec.model_validate_json(content["spec"]) != spec:
         raise BadCheckpoint(f"{path} is the state of a job with another spec.")
     training.model.load_state_dict(content["model"])
     training.optimizer.load_state_dict(content["optimizer"])
@@ -92,20 +92,19 @@ def load_state(path: Path, training: Training, spec: JobSpec, device: torch.devi
     training.seconds = content["seconds"]
 
 
-def init_from_parent(path: Path, model: Classifier, *, freeze: bool) -> None:
-    """Fine-tuning: take the parent's weights; a head for another number of classes keeps its fresh weights.
+def init_from_parent(path: Path, model: Classifier, head: frozenset[str], *, freeze: bool) -> None:
+    """Fine-tuning: take the parent's weights; a `head` (names) for another number of classes keeps its fresh weights.
 
     `freeze` leaves only the head to train. Raises BadCheckpoint where the networks do not fit.
     """
     content = _load(path, MODEL_FORMAT, "cpu")
     theirs: dict[str, Tensor] = content["state_dict"]
     ours = model.state_dict()
-    heads = {name for name in ours if name.startswith("net.head.")}
     own_statistics = {"scale", "shift"}  # the child normalises by its own data
     misfits = [
         f"{name}: {tuple(ours[name].shape)} here, {tuple(theirs[name].shape) if name in theirs else 'absent'} there"
         for name in ours
-        if name not in heads | own_statistics and (name not in theirs or theirs[name].shape != ours[name].shape)
+        if name not in head | own_statistics and (name not in theirs or theirs[name].shape != ours[name].shape)
     ]
     if misfits:
         raise BadCheckpoint(
@@ -117,7 +116,7 @@ def init_from_parent(path: Path, model: Classifier, *, freeze: bool) -> None:
             weight.copy_(theirs[name])
     if freeze:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in heads)
+            parameter.requires_grad_(name in head)
 
 
 def _load(path: str | Path, expected: str, device: str | torch.device) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""Data sets: prepared once into one memory-mapped file, split, and put on the device.
+"""A prepared data set: mapped, split, and put on the device.
 
-A prepared file holds `uint8` images `[N, C, H, W]` and `int64` labels. Every job maps it, so jobs on the CPU share
-its pages and none decodes an image again.
+Every job maps the same file, so jobs on the CPU share its pages and none decodes an image.
 """
 
 from __future__ import annotations
@@ -9,14 +8,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import train_test_split
@@ -24,12 +20,7 @@ from torch import Tensor
 
 from app.specs import DatasetSpec
 
-_VERSION = 1  # of the prepared files; a new one lets old files lie
-_DIGITS_TEST_FRACTION = 0.2
-_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-_TEN = tuple("0123456789")
-
-Fetch = Callable[[str], Path]
+_DIGITS = ("mnist", "digits")  # a mirrored digit is another digit, or none
 
 
 class DatasetUnavailable(RuntimeError):
@@ -69,23 +60,6 @@ class Data:
     flips: bool
 
 
-def prepare(name: str, raw_folders: Sequence[Path], prepared: Path, fetch: Fetch) -> Path:
-    """The prepared file of a data set, made now if it was not before.
-
-    Raw files are looked for in `raw_folders`; where there are none, `fetch(name)` gets them and says into which
-    folder. Raises DatasetUnavailable, DatasetBroken, OSError.
-    """
-    target = prepared / f"{name}-v{_VERSION}.safetensors"
-    if target.exists():
-        return target
-    prepared.mkdir(parents=True, exist_ok=True)
-    with FileLock(prepared / f".{name}.lock"):  # two jobs at once: one prepares, the other waits
-        if not target.exists():
-            tensors, classes = _digits() if name == "digits" else _mnist_like(name, raw_folders, fetch)
-            _save(target, tensors, {"classes": json.dumps(classes)})
-    return target
-
-
 def load(path: Path, spec: DatasetSpec, device: torch.device) -> Data:
     """Map a prepared file and split it as the spec says. Raises DatasetBroken."""
     try:
@@ -107,7 +81,7 @@ def load(path: Path, spec: DatasetSpec, device: torch.device) -> Data:
         shape=(channels, height, width),
         mean=split["mean"],
         std=split["std"],
-        flips=spec.name == "fashion_mnist",  # a mirrored digit is another digit, or none
+        flips=spec.name not in _DIGITS,
     )
 
 
@@ -126,7 +100,7 @@ def _split_of(path: Path, spec: DatasetSpec, images: Tensor, labels: Tensor) -> 
         train, val = split_indices(labels.numpy(), spec.val_fraction, spec.split_seed)
         mean, std = _statistics(images, torch.from_numpy(train))
         indices = {"train": torch.from_numpy(train), "val": torch.from_numpy(val)}
-        _save(target, {**indices, "mean": mean, "std": std}, {})
+        save(target, {**indices, "mean": mean, "std": std}, {})
     return load_file(target)
 
 
@@ -143,8 +117,8 @@ def _statistics(images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
-def _save(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file whole or not at all."""
+def save(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a prepared file whole or not at all."""
     handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=target.parent)
     os.close(handle)
     try:
@@ -156,58 +130,3 @@ def _save(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) ->
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _digits() -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """1,797 8x8 digits of scikit-learn; a stratified fifth, the same everywhere, is the test split."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415  (slow to import, and needed once a machine)
-
-    found = load_digits()
-    images = np.rint(found.images * (255 / 16)).astype(np.uint8)[:, None]
-    labels = found.target.astype(np.int64)
-    train, test = split_indices(labels, _DIGITS_TEST_FRACTION, seed=0)
-    return _tensors(images[train], labels[train], images[test], labels[test]), _TEN
-
-
-def _mnist_like(name: str, raw_folders: Sequence[Path], fetch: Fetch) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    from torchvision.datasets import MNIST, FashionMNIST  # noqa: PLC0415  (likewise)
-
-    kind, classes = (MNIST, _TEN) if name == "mnist" else (FashionMNIST, _FASHION)
-    for folder in raw_folders:
-        found = _read_torchvision(kind, folder)
-        if found is not None:
-            return found, classes
-    found = _read_torchvision(kind, fetch(name))
-    if found is None:
-        raise DatasetBroken(f"The files of {name} were fetched but are not there.")
-    return found, classes
-
-
-def _read_torchvision(kind: Any, root: Path) -> dict[str, Tensor] | None:
-    """The data set from raw files in torchvision's layout (`<root>/MNIST/raw/...`); None where they are not."""
-    folder = root / kind.__name__ / "raw"
-    if not all((folder / Path(packed).stem).exists() for packed, _ in kind.resources):
-        return None
-    try:
-        train, test = (kind(root, train=train) for train in (True, False))
-    except (RuntimeError, ValueError, KeyError, AssertionError, EOFError, OSError) as error:
-        raise DatasetBroken(
-            f"The raw files in {folder} cannot be read ({error}). Delete them to have them fetched again."
-        ) from error
-    if len(train.data) != 60_000 or len(test.data) != 10_000:
-        raise DatasetBroken(f"{root / kind.__name__} holds {len(train.data)} and {len(test.data)} images, "
-                            "not 60,000 and 10,000. Delete it to have it fetched again.")  # fmt: skip
-    images = (train.data.numpy()[:, None], test.data.numpy()[:, None])
-    return _tensors(images[0], train.targets.numpy(), images[1], test.targets.numpy())
-
-
-def _tensors(
-    train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray
-) -> dict[str, Tensor]:
-    arrays = {
-        "train_images": train_images,
-        "train_labels": train_labels.astype(np.int64),
-        "test_images": test_images,
-        "test_labels": test_labels.astype(np.int64),
-    }
-    return {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in arrays.items()}

@@ -9,8 +9,13 @@ import os
 import platform
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from app.specs import JobSpec
+from worker.training.models import build_net
+
+_WORTH_A_THREAD = 1e8  # floating-point operations of a forward pass, by layer
 
 
 class DeviceUnavailable(RuntimeError):
@@ -39,20 +44,35 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def choose_threads(parameters: int) -> int:
-    """CPU threads for a network of so many parameters.
+def choose_threads(spec: JobSpec, shape: tuple[int, int, int], classes: int) -> int:
+    """CPU threads for a spec on images of `shape`: one, unless a layer has work for more.
 
-    Below a million a second thread gains less than it takes from the job in the next slot: on two cores it takes a
-    fifth off an epoch of Exercise 1 (`benchmarks/trainer.py` prints the ratio).
+    With less than a tenth of a GFLOP a layer and batch, threads wait for each other more than they compute, and two
+    such jobs at a time slow each other down tenfold. A second thread takes a quarter off an epoch of Exercise 1
+    (9 MFLOP) when it has the machine for itself; `benchmarks/trainer.py` prints the ratio.
     """
-    return 1 if parameters < 1_000_000 else max(1, (os.cpu_count() or 1))
+    with torch.device("meta"):
+        net = build_net(spec.model, shape, classes)
+        layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in net.modules())
+        with FlopCounterMode(display=False) as counter:
+            net(torch.empty(spec.training.batch_size, *shape))
+    work = counter.get_total_flops() / layers
+    return 1 if work < _WORTH_A_THREAD else max(1, (os.cpu_count() or 1))
 
 
 def choose_precision(spec: JobSpec, device: torch.device) -> str:
-    """fp32 or bf16. `auto` is fp32 for an MLP, whose steps are too small to gain from less."""
+    """fp32 or bf16. `auto` is fp32 for an MLP, whose steps are too small to gain from less, and bf16 for
+    convolutions where the hardware multiplies bf16."""
     wanted = spec.training.precision
     if wanted == "auto":
-        return "fp32"
+        return "bf16" if spec.model.kind != "mlp" and _has_bf16(device) else "fp32"
     if wanted == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceUnavailable(f"training.precision is bf16, which {device_name(device)} cannot do; use auto or fp32.")
     return wanted
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

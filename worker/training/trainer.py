@@ -20,7 +20,7 @@ from worker.training.early_stopping import Stopping, advance, decide
 from worker.training.models import Classifier
 from worker.training.optim import Schedule, build_optimizer, build_schedule
 
-EVAL_BATCH = 4096
+_EVAL_PIXELS = 1 << 22  # in a batch that is only predicted, so that activations fit beside everything else
 
 
 class Diverged(ArithmeticError):
@@ -147,6 +147,7 @@ def why_stop(training: Training, spec: JobSpec) -> StopReason | None:
 def predict(model: Classifier, split: Split, precision: str = "fp32") -> tuple[Tensor, Tensor]:
     """Logits `[N, classes]` and labels `[N]` of a split, in evaluation mode, in large batches."""
     model.eval()
+    batch_size = max(1, min(4096, _EVAL_PIXELS // split.images[0].numel()))
     with torch.autocast(split.labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = [model(split.images[batch]).float() for batch in torch.split(split.index, EVAL_BATCH)]
+        logits = [model(split.images[batch]).float() for batch in torch.split(split.index, batch_size)]
     return torch.cat(logits), split.labels[split.index]

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from app.specs import DatasetSpec, JobSpec
-from worker.training.data import Data, load, prepare
+from worker.training.data import Data, load
+from worker.training.prepare import prepare
 
 CPU = torch.device("cpu")
 
@@ -35,3 +36,9 @@ def spec_of(**parts: Any) -> JobSpec:
     """A small job on `digits`."""
     small = {"dataset": {"name": "digits"}, "model": {"hidden": [32, 16]}, "training": {"max_epochs": 4}}
     return JobSpec.model_validate(small | parts)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Small networks gain nothing from more, and the machine may be busy with other tests."""
+    torch.set_num_threads(1)

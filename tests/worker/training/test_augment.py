@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from worker.training.augment import build_augment, crop_and_flip
+from worker.training.augment import build_augment, crop_and_flip, cutout
 
 IMAGES = torch.arange(3 * 2 * 16 * 16).reshape(3, 2, 16, 16).remainder(251).to(torch.uint8)
 
@@ -38,3 +38,19 @@ def test_a_flip_is_drawn_only_where_the_classes_allow_it() -> None:
 def test_the_same_generator_draws_the_same() -> None:
     assert torch.equal(drawn(3, flips=True), drawn(3, flips=True))
     assert not torch.equal(drawn(3, flips=True), drawn(4, flips=True))
+
+
+def test_strong_cuts_one_square_of_the_image_s_mean_out() -> None:
+    images = IMAGES[:1].expand(500, -1, -1, -1)
+    cut = cutout(images, torch.Generator().manual_seed(0))
+    assert (cut.shape, cut.dtype) == (images.shape, torch.uint8)
+    mean = images[0].float().mean((1, 2)).to(torch.uint8)
+    changed = cut != images
+    assert torch.equal(cut[changed], mean[None, :, None, None].expand_as(cut)[changed])
+    for image in changed.any(1):
+        rows, columns = image.any(1).nonzero(), image.any(0).nonzero()
+        if len(rows):
+            assert rows.max() - rows.min() < 8, "half of the side at most"
+            assert columns.max() - columns.min() < 8
+    assert changed.any((1, 2, 3)).float().mean() > 0.9
+    assert build_augment("strong", flips=True)(images, torch.Generator()).dtype == torch.uint8  # type: ignore[misc]

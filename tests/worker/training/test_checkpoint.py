@@ -18,6 +18,8 @@ from worker.training.checkpoint import BadCheckpoint, init_from_parent, save_mod
 from worker.training.data import Data
 from worker.training.trainer import predict
 
+HEAD = frozenset({"net.head.weight", "net.head.bias"})
+
 
 @pytest.fixture(scope="module")
 def saved(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -103,7 +105,7 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
 def test_a_child_takes_its_parent_s_weights_and_can_freeze_them(saved: Path, digits: Data) -> None:
     parent = load_model(saved).state_dict()
     child = begin(spec_of(), digits).model
-    init_from_parent(saved, child, freeze=True)
+    init_from_parent(saved, child, HEAD, freeze=True)
     weights = child.state_dict()
     assert all(torch.equal(weights[name], parent[name]) for name in weights if name.startswith("net."))
     trained = {name for name, parameter in child.named_parameters() if parameter.requires_grad}
@@ -113,4 +115,4 @@ def test_a_child_takes_its_parent_s_weights_and_can_freeze_them(saved: Path, dig
 def test_a_parent_of_another_shape_is_refused_with_the_shapes(saved: Path, digits: Data) -> None:
     child = begin(spec_of(model={"hidden": [32, 8]}), digits).model
     with pytest.raises(BadCheckpoint, match=r"\(8, 32\) here, \(16, 32\) there"):
-        init_from_parent(saved, child, freeze=False)
+        init_from_parent(saved, child, HEAD, freeze=False)

@@ -16,7 +16,8 @@ from sklearn.datasets import load_digits
 
 from app.specs import DatasetSpec
 from tests.worker.training.conftest import CPU, never
-from worker.training.data import Data, DatasetBroken, load, prepare, split_indices
+from worker.training.data import Data, DatasetBroken, load, split_indices
+from worker.training.prepare import prepare
 
 
 @given(

@@ -45,6 +45,17 @@ VARIETY: list[dict[str, Any]] = [
     {"scheduler": {"kind": "step", "every": 1, "gamma": 0.5}, "model": {"hidden": [16, 16], "residual": True}},
     {"dataset": {"name": "digits", "augment": "standard"}, "training": {"max_epochs": 4, "label_smoothing": 0.1}},
     {"training": {"max_epochs": 4, "precision": "bf16"}},
+    {
+        "model": {"hidden": [16, 16], "norm": "batch", "activation": "gelu"},
+        "dataset": {"name": "digits", "augment": "strong"},
+    },
+    {"model": {"kind": "cnn", "channels": [4, 8], "blocks": 1, "residual": True, "dropout": 0.1}},
+    {
+        "model": {"kind": "resnet", "variant": "resnet20", "width": 0.25},
+        "training": {"max_epochs": 4, "precision": "bf16"},
+    },
+    {"model": {"kind": "resnet", "variant": "fast", "width": 0.125}},
+    {"model": {"kind": "torchvision", "name": "squeezenet1_1", "image_size": 32}},
 ]
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from app.specs import ModelSpec
+from app.specs import CNNSpec, MLPSpec, ModelSpec, ResNetSpec, TorchvisionSpec
+from worker.training.models.cnn import CNN, FastNet
 from worker.training.models.mlp import MLP
+from worker.training.models.torchvision import ModelUnavailable, Torchvision
 
-__all__ = ["MLP", "Classifier", "build_net"]
+__all__ = ["CNN", "MLP", "Classifier", "FastNet", "ModelUnavailable", "Torchvision", "build_net", "head_names"]
+
+_CIFAR_CHANNELS = (16, 32, 64)
+_FAST_WIDTH = 32
 
 
 class Classifier(nn.Module):
@@ -27,10 +32,15 @@ class Classifier(nn.Module):
         # (x / 255 - mean) / std as one multiplication and one addition
         self.register_buffer("scale", (1 / (255 * std)).reshape(1, -1, 1, 1))
         self.register_buffer("shift", (-mean / std).reshape(1, -1, 1, 1))
+        # Channels last is what convolutions are fast in, on the CPU and on tensor cores.
+        convolves = any(isinstance(module, nn.Conv2d) for module in net.modules())
+        self.memory_format = torch.channels_last if convolves else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch."""
-        logits: Tensor = self.net(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
+        x = images.to(self.scale.dtype, memory_format=self.memory_format)
+        logits: Tensor = self.net(torch.addcmul(self.shift, x, self.scale))
         return logits
 
     @torch.inference_mode()
@@ -41,5 +51,29 @@ class Classifier(nn.Module):
 
 
 def build_net(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network of a spec for images of `shape` (C, H, W), with PyTorch's own initial weights."""
-    return MLP(shape, classes, spec.hidden, spec.dropout, spec.residual)
+    """The network of a spec for images of `shape` (C, H, W), with fresh weights. Raises ModelUnavailable."""
+    match spec:
+        case MLPSpec():
+            return MLP(shape, classes, spec.hidden, spec.dropout, spec.residual, spec.norm, spec.activation)
+        case CNNSpec():
+            norm = spec.norm == "batch"
+            return CNN(shape, classes, spec.channels, spec.blocks, spec.residual, norm=norm, dropout=spec.dropout)
+        case ResNetSpec(variant="fast"):
+            return FastNet(shape, classes, _scaled(_FAST_WIDTH, spec.width))
+        case ResNetSpec():
+            depth = int(spec.variant.removeprefix("resnet"))
+            channels = [_scaled(width, spec.width) for width in _CIFAR_CHANNELS]
+            return CNN(shape, classes, channels, (depth - 2) // 6, residual=True)
+        case TorchvisionSpec():
+            return Torchvision(shape, classes, spec.name, spec.image_size)
+
+
+def head_names(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> frozenset[str]:
+    """Names, in a Classifier, of the weights whose shape follows from the number of classes."""
+    with torch.device("meta"):
+        ours, other = (build_net(spec, shape, count).state_dict() for count in (classes, classes + 1))
+    return frozenset(f"net.{name}" for name, weight in ours.items() if weight.shape != other[name].shape)
+
+
+def _scaled(width: int, factor: float) -> int:
+    return max(1, round(width * factor))

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda _: nn.Identity(),
+    "batch": nn.BatchNorm1d,
+    "layer": nn.LayerNorm,
+}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": F.tanh,
+}
+
 
 class MLP(nn.Module):
-    """`input -> hidden... -> Dropout -> head`, ReLU after each hidden layer.
+    """`input -> hidden... -> Dropout -> head`, with normalisation and activation after each hidden layer.
 
-    With `residual`, each hidden layer computes `skip(x) + relu(linear(x))` (He et al., 2016, arXiv:1512.03385), where
-    `skip` is the identity if the widths agree and a bias-free linear projection if not.
+    With `residual`, each hidden layer computes `skip(x) + f(norm(linear(x)))` (He et al., 2016, arXiv:1512.03385),
+    where `skip` is the identity if the widths agree and a bias-free linear projection if not.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], classes: int, hidden: Sequence[int], dropout: float, residual: bool
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        hidden: Sequence[int],
+        dropout: float,
+        residual: bool,
+        norm: str = "none",
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         widths = [math.prod(shape), *hidden]
@@ -28,6 +47,8 @@ class MLP(nn.Module):
             nn.Identity() if before == after else nn.Linear(before, after, bias=False)
             for before, after in (pairs if residual else [])
         )
+        self.norms = nn.ModuleList(_NORMS[norm](width) for width in hidden)
+        self.activation = _ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], classes)
 
@@ -35,7 +56,7 @@ class MLP(nn.Module):
         """`[N, C, H, W]` float images to `[N, classes]` logits."""
         x = images.flatten(1)
         for index, layer in enumerate(self.layers):
-            y = F.relu(layer(x))
+            y = self.activation(self.norms[index](layer(x)))
             x = self.skips[index](x) + y if len(self.skips) else y
         logits: Tensor = self.head(self.dropout(x))
         return logits

@@ -1,0 +1,111 @@
+"""Convolutional networks for small images: plain and residual stacks, and a fast residual network.
+
+Plain and residual stacks differ in the skip connections alone, which have no parameters (He et al., 2016,
+arXiv:1512.03385, section 4.2, option A).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CNN(nn.Module):
+    """`stem -> stages of blocks -> mean over pixels -> Dropout -> head`; each stage but the first halves H and W."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        channels: Sequence[int],
+        blocks: int,
+        residual: bool,
+        *,
+        norm: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.stem = _convolution(shape[0], channels[0], norm=norm)
+        stages, before = [], channels[0]
+        for index, width in enumerate(channels):
+            for block in range(blocks):
+                stride = 2 if index and not block else 1
+                stages.append(Block(before, width, stride, residual=residual, norm=norm))
+                before = width
+        self.blocks = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(before, classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[N, C, H, W]` float images to `[N, classes]` logits."""
+        x = self.blocks(F.relu(self.stem(images)))
+        logits: Tensor = self.head(self.dropout(x.mean((2, 3))))
+        return logits
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions; with `residual`, `relu(f(x) + x)` instead of `relu(f(x))`."""
+
+    def __init__(self, before: int, after: int, stride: int, *, residual: bool, norm: bool) -> None:
+        super().__init__()
+        self.first = _convolution(before, after, stride, norm=norm)
+        self.second = _convolution(after, after, norm=norm)
+        self.stride, self.added, self.residual = stride, after - before, residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` to `[N, C', H / stride, W / stride]`."""
+        y = self.second(F.relu(self.first(x)))
+        return F.relu(y + self._skip(x) if self.residual else y)
+
+    def _skip(self, x: Tensor) -> Tensor:
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, self.added)) if self.added else x  # a negative pad cuts channels off
+
+
+class FastNet(nn.Module):
+    """A short, wide residual network of ResNet-9's kind (Page, 2019, "How to train your ResNet"): convolutions with
+    pooling, residual blocks after the second and the last, a maximum over pixels, and scaled-down logits."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: int) -> None:
+        super().__init__()
+        self.prepare = _convolution(shape[0], width)
+        self.layers = nn.ModuleList(
+            _convolution(before, after)
+            for before, after in ((width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width))
+        )
+        self.residuals = nn.ModuleList(
+            nn.Sequential(_convolution(size, size), nn.ReLU(), _convolution(size, size), nn.ReLU())
+            for size in (2 * width, 8 * width)
+        )
+        self.head = nn.Linear(8 * width, classes, bias=False)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[N, C, H, W]` float images to `[N, classes]` logits."""
+        first, second, third = self.layers
+        x = F.relu(self.prepare(images))
+        x = F.relu(F.max_pool2d(first(x), 2))
+        x = x + self.residuals[0](x)
+        x = F.relu(F.max_pool2d(second(x), 2))
+        x = F.relu(F.max_pool2d(third(x), 2))
+        x = x + self.residuals[1](x)
+        logits: Tensor = self.head(x.amax((2, 3))) * 0.125
+        return logits
+
+
+def _convolution(before: int, after: int, stride: int = 1, *, norm: bool = True) -> nn.Module:
+    layer = nn.Conv2d(before, after, 3, stride, padding=1, bias=not norm)
+    return nn.Sequential(layer, nn.BatchNorm2d(after)) if norm else layer
+
+
+def initialise(net: nn.Module) -> None:
+    """He et al.'s initial weights (2015, arXiv:1502.01852) for every convolution, so that depth is comparable."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
