@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.specs import JobSpec, kinds, known_names
+from app.specs import JobSpec
 from app.store import (
     IdempotencyConflict,
     IllegalTransition,
@@ -227,7 +227,40 @@ def _field(problem: dict[str, Any]) -> FieldProblem:
     return FieldProblem(pointer=pointer, code=kind, message=message, value=_shown(value))
 
 
-_TAGS = kinds()
+def known_names(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the part of `model` at `location`, a Pydantic error location.
+
+    A tagged union puts the tag into the location (`("optimizer", "adam", "lrr")`); a tag selects the member.
+    """
+    parts: list[type[BaseModel]] = [model]
+    for step in location:
+        tagged = [part for part in parts if _tag(part) == step]
+        if tagged:
+            parts = tagged
+            continue
+        fields = [part.model_fields[step] for part in parts if step in part.model_fields]
+        parts = [member for field in fields for member in _models_in(field.annotation)]
+    return sorted({name for part in parts for name in part.model_fields})
+
+
+def _kinds() -> frozenset[str]:
+    """The tags of all unions in a spec."""
+    parts = (part for field in JobSpec.model_fields.values() for part in _models_in(field.annotation))
+    return frozenset(tag for part in parts if (tag := _tag(part)) is not None)
+
+
+def _tag(part: type[BaseModel]) -> str | None:
+    kind = part.model_fields.get("kind")
+    return get_args(kind.annotation)[0] if kind else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for member in getattr(annotation, "__args__", ()) for model in _models_in(member)]
+
+
+_TAGS = _kinds()
 
 
 def _message(problem: dict[str, Any], location: list[Any]) -> str:

@@ -7,7 +7,7 @@ so the OpenAPI page explains itself, and `JobSpec()` is the lab's Exercise 1.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -168,7 +168,13 @@ ModelSpec = Annotated[
 
 class _Optimizer(Value):
     lr: float = Field(1e-3, gt=0, le=10, description="Learning rate.", examples=[1e-3])
-    weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay (decoupled in `adamw`).", examples=[0.0])
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Weight decay (decoupled in `adamw`), of weight matrices and filters: never of biases and norms.",
+        examples=[0.0],
+    )
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -211,13 +217,23 @@ class SGDSpec(_Optimizer):
 OptimizerSpec = Annotated[AdamSpec | AdamWSpec | SGDSpec, Field(discriminator="kind"), _default_kind("adam")]
 
 
-class NoSchedulerSpec(Value):
+class _Scheduler(Value):
+    warmup_epochs: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Epochs in which the learning rate rises from nearly 0 to `lr`, step by step.",
+        examples=[0.0],
+    )
+
+
+class NoSchedulerSpec(_Scheduler):
     """A constant learning rate."""
 
     kind: Literal["none"] = Field("none", description="The kind of schedule.", examples=["none"])
 
 
-class CosineSpec(Value):
+class CosineSpec(_Scheduler):
     """Cosine annealing from `lr` to `min_lr` over `max_epochs` (Loshchilov & Hutter, 2017), stepped each epoch."""
 
     kind: Literal["cosine"] = Field("cosine", description="The kind of schedule.", examples=["cosine"])
@@ -233,7 +249,7 @@ class OneCycleSpec(Value):
     )
 
 
-class StepSpec(Value):
+class StepSpec(_Scheduler):
     """Multiply the learning rate by `gamma` every `every` epochs."""
 
     kind: Literal["step"] = Field("step", description="The kind of schedule.", examples=["step"])
@@ -268,10 +284,53 @@ class TrainingSpec(Value):
         description="Label smoothing of the training loss (never of val_loss).",
         examples=[0.0],
     )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Mix each batch with itself in another order, in shares from Beta(mixup, mixup), labels too "
+        "(Zhang et al., 2018). 0: off.",
+        examples=[0.2],
+    )
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Paste a rectangle of another image into each, its share from Beta(cutmix, cutmix), labels too "
+        "(Yun et al., 2019). 0: off; with `mixup`, each batch takes one of the two by lot.",
+        examples=[1.0],
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="`balanced`: rare classes count more in the training loss, in inverse proportion to their images.",
+        examples=["none"],
+    )
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Scale gradients down to this norm where theirs is above; null: never.",
+        examples=[1.0],
+    )
+    micro_batches: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="Compute each batch in so many parts and add their gradients up: less memory, the same step.",
+        examples=[1],
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Validate and keep an exponential moving average of the weights with this decay per step "
+        "(smaller during the first steps); null: the weights themselves.",
+        examples=[0.999],
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Number format of the forward pass. `auto` takes fp32 for small models; the choice is "
-        "recorded with the attempt.",
+        description="Number format of the forward pass. `auto` takes bf16 for convolutions where the hardware "
+        "multiplies it, else fp32; the choice is recorded with the attempt.",
         examples=["auto"],
     )
     max_seconds: float | None = Field(
@@ -381,6 +440,11 @@ class JobSpec(Value):
     tracking: TrackingSpec | None = Field(
         default_factory=TrackingSpec, description="Experiment tracking; null switches it off."
     )
+    diagnostics: Literal["none", "gradients"] = Field(
+        "none",
+        description="`gradients`: each `epoch` event also holds the mean gradient norm of every block of layers.",
+        examples=["none"],
+    )
     seed: int = Field(
         0,
         ge=0,
@@ -438,36 +502,3 @@ class Evaluation(Value):
     confusion_matrix: Annotated[tuple[Annotated[tuple[int, ...], Field(strict=False)], ...], Field(strict=False)] = (
         Field(description="`confusion_matrix[i][j]`: images of class i that were taken for class j.")
     )
-
-
-def known_names(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the part of `model` at `location`, a Pydantic error location.
-
-    A tagged union puts the tag into the location (`("optimizer", "adam", "lrr")`); a tag selects the member.
-    """
-    parts: list[type[BaseModel]] = [model]
-    for step in location:
-        tagged = [part for part in parts if _tag(part) == step]
-        if tagged:
-            parts = tagged
-            continue
-        fields = [part.model_fields[step] for part in parts if step in part.model_fields]
-        parts = [member for field in fields for member in _models_in(field.annotation)]
-    return sorted({name for part in parts for name in part.model_fields})
-
-
-def kinds() -> frozenset[str]:
-    """The tags of all unions in a spec."""
-    parts = (part for field in JobSpec.model_fields.values() for part in _models_in(field.annotation))
-    return frozenset(tag for part in parts if (tag := _tag(part)) is not None)
-
-
-def _tag(part: type[BaseModel]) -> str | None:
-    kind = part.model_fields.get("kind")
-    return get_args(kind.annotation)[0] if kind else None
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for member in getattr(annotation, "__args__", ()) for model in _models_in(member)]

@@ -85,6 +85,7 @@ class EpochDone:
     row: EpochRow
     files: Mapping[str, Artifact]
     stopping: Mapping[str, Any]
+    gradients: Mapping[str, float] | None
     text: tuple[str, ...]
 
 

@@ -270,7 +270,7 @@ def _told(done: Epoch, files: Mapping[str, Artifact], spec: JobSpec) -> EpochDon
         "best_epoch": done.stopping.best_epoch,
         "best_val_loss": done.stopping.best_val_loss,
     }
-    return EpochDone(done.row, files, stopping, (_epoch_line(done.row, done.stopping, spec),))
+    return EpochDone(done.row, files, stopping, done.gradients, (_epoch_line(done.row, done.stopping, spec),))
 
 
 def _epoch_line(row: EpochRow, stopping: Stopping, spec: JobSpec) -> str:

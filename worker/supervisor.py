@@ -135,8 +135,11 @@ class Run:
                 store.record_runtime(lease, runtime, text)
             case Happened(kind, data, text):
                 store.record_event(lease, kind, data, text)
-            case EpochDone(row, files, stopping, text):
-                self.superseded += store.record_epoch(lease, row, files, stopping, text)
+            case EpochDone(row, files, stopping, gradients, text):
+                extra = {} if gradients is None else {"gradients": dict(gradients)}
+                self.superseded += store.record_epoch(
+                    lease, row, files, {"early_stopping": dict(stopping), **extra}, text
+                )
             case Succeeded(stop_reason, evaluation, text):
                 store.succeed(lease, stop_reason, evaluation, text)
                 self._last_word(f"succeeded ({stop_reason})")

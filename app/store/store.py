@@ -321,11 +321,12 @@ class JobStore:
         lease: Lease,
         row: EpochRow,
         files: Mapping[str, Artifact],
-        stopping: Mapping[str, Any],
+        details: Mapping[str, Any],
         text: Sequence[str],
     ) -> list[str]:
-        """An epoch with its checkpoints, in one transaction, so that a later attempt goes on behind exactly the
-        rows that are recorded. Returns the keys of the files that these replace. Raises LeaseLost."""
+        """An epoch with its checkpoints, in one transaction, so that a later attempt goes on behind exactly the rows
+        that are recorded. Its event also tells `details`. Returns the keys of the files that these replace. Raises
+        LeaseLost."""
         with self._db.write() as db:
             values: dict[str, Any] = {"epoch": row.epoch, "train_seconds": jobs.c.train_seconds + row.seconds}
             if BEST in files:
@@ -334,7 +335,7 @@ class JobStore:
             db.execute(epochs.insert().values(job_id=lease.job_id, **row.model_dump()))
             replaced = [steps.replace_checkpoint(db, lease.job_id, name, file, row) for name, file in files.items()]
             steps.add_lines(db, lease.job_id, text)
-            steps.add_event(db, lease.job_id, "epoch", **row.model_dump(), early_stopping=dict(stopping))
+            steps.add_event(db, lease.job_id, "epoch", **row.model_dump(), **details)
             if BEST in files:
                 best = files[BEST]
                 steps.add_event(

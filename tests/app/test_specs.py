@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from app.specs import AdamWSpec, JobSpec, MLPSpec, SGDSpec, known_names
+from app.problems import known_names
+from app.specs import AdamWSpec, JobSpec, MLPSpec, SGDSpec
 
 DESIGN = """
 name: ex1-mlp-mnist

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,3 +63,27 @@ def cutout(images: Tensor, generator: torch.Generator) -> Tensor:
     ]
     mean = images.float().mean((2, 3), keepdim=True).to(images.dtype)
     return torch.where(inside, mean, images)
+
+
+class Mixed(NamedTuple):
+    """A batch of which each image is `share` its own and `1 - share` another's."""
+
+    images: Tensor
+    others: Tensor
+    share: float
+
+
+def mix(images: Tensor, labels: Tensor, mixup: float, cutmix: float, rng: np.random.Generator) -> Mixed:
+    """Mix a batch with itself in another order: `mixup` (Zhang et al., 2018, arXiv:1710.09412) blends whole images
+    (float, 0 to 255), `cutmix` (Yun et al., 2019, arXiv:1905.04899) pastes a rectangle; where both are on, by lot."""
+    order = torch.from_numpy(rng.permutation(len(labels))).to(labels.device)
+    paste = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
+    share = float(rng.beta(cutmix, cutmix) if paste else rng.beta(mixup, mixup))
+    if not paste:
+        return Mixed(torch.lerp(images[order].float(), images.float(), share), labels[order], share)
+    height, width = images.shape[2:]
+    rows, columns = (round(side * (1 - share) ** 0.5) for side in (height, width))
+    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+    pasted = images.clone()
+    pasted[:, :, top : top + rows, left : left + columns] = images[order, :, top : top + rows, left : left + columns]
+    return Mixed(pasted, labels[order], 1 - rows * columns / (height * width))

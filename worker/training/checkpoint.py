@@ -50,7 +50,7 @@ def save_model(out: IO[bytes], training: Training, data: Data, spec: JobSpec, va
         "classes": list(data.classes),
         "epoch": training.stopping.epoch,
         "val_loss": val_loss,
-        "state_dict": training.model.state_dict(),
+        "state_dict": training.result.state_dict(),
     }
     torch.save(content, out)
 
@@ -73,6 +73,7 @@ def save_state(out: IO[bytes], training: Training, spec: JobSpec) -> None:
         "model": training.model.state_dict(),
         "optimizer": training.optimizer.state_dict(),
         "scheduler": scheduler.state_dict() if scheduler else None,
+        "average": training.average.state_dict() if training.average else None,
         "stopping": asdict(training.stopping),
         "seconds": training.seconds,
     }
@@ -88,6 +89,8 @@ def load_state(path: Path, training: Training, spec: JobSpec, device: torch.devi
     training.optimizer.load_state_dict(content["optimizer"])
     if training.schedule.scheduler is not None:
         training.schedule.scheduler.load_state_dict(content["scheduler"])
+    if training.average is not None:
+        training.average.load_state_dict(content["average"])
     training.stopping = Stopping(**content["stopping"])
     training.seconds = content["seconds"]
 

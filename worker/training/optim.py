@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, optim
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from app.specs import (
     AdamSpec,
@@ -18,20 +20,27 @@ from app.specs import (
     PlateauSpec,
     SchedulerSpec,
     SGDSpec,
+    StepSpec,
 )
 
 
 def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> optim.Optimizer:
-    """PyTorch's fused optimiser of the spec, over the parameters that are to be trained."""
+    """PyTorch's fused optimiser of the spec, over the parameters that are to be trained. Biases and norms, which have
+    one dimension, do not decay."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    groups: Any = trained
+    if spec.weight_decay:
+        flat = [parameter for parameter in trained if parameter.ndim < 2]
+        groups = [{"params": [parameter for parameter in trained if parameter.ndim >= 2]}]
+        groups += [{"params": flat, "weight_decay": 0.0}] if flat else []
     match spec:
         case AdamSpec():
-            return optim.Adam(trained, spec.lr, spec.betas, weight_decay=spec.weight_decay, fused=True)
+            return optim.Adam(groups, spec.lr, spec.betas, weight_decay=spec.weight_decay, fused=True)
         case AdamWSpec():
-            return optim.AdamW(trained, spec.lr, spec.betas, weight_decay=spec.weight_decay, fused=True)
+            return optim.AdamW(groups, spec.lr, spec.betas, weight_decay=spec.weight_decay, fused=True)
         case SGDSpec():
             return optim.SGD(
-                trained,
+                groups,
                 spec.lr,
                 momentum=spec.momentum,
                 weight_decay=spec.weight_decay,
@@ -42,36 +51,46 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> optim.
 
 @dataclass
 class Schedule:
-    """A learning-rate schedule and when it moves: after each batch or after each epoch."""
+    """A learning-rate schedule; all but `plateau` move after each batch."""
 
     scheduler: LRScheduler | None
-    each_batch: bool = False
 
     def after_batch(self) -> None:
         """Move, if this schedule does so after a batch."""
-        if self.scheduler is not None and self.each_batch:
+        if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
 
     def after_epoch(self, val_loss: float) -> None:
         """Move, if this schedule does so after an epoch."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(val_loss)
-        elif self.scheduler is not None and not self.each_batch:
-            self.scheduler.step()
 
 
 def build_schedule(spec: SchedulerSpec, optimizer: optim.Optimizer, epochs: int, steps_per_epoch: int) -> Schedule:
     """The schedule of the spec over `epochs` of `steps_per_epoch` batches."""
     match spec:
-        case NoSchedulerSpec():
-            return Schedule(None)
-        case CosineSpec():
-            return Schedule(CosineAnnealingLR(optimizer, epochs, eta_min=spec.min_lr))
         case OneCycleSpec():
             peak = [group["lr"] for group in optimizer.param_groups]
-            cycle = OneCycleLR(optimizer, peak, epochs * steps_per_epoch, pct_start=spec.warmup_fraction)
-            return Schedule(cycle, each_batch=True)
+            return Schedule(OneCycleLR(optimizer, peak, epochs * steps_per_epoch, pct_start=spec.warmup_fraction))
         case PlateauSpec():
             return Schedule(ReduceLROnPlateau(optimizer, factor=spec.factor, patience=spec.patience))
+        case NoSchedulerSpec(warmup_epochs=0):
+            return Schedule(None)
         case _:
-            return Schedule(StepLR(optimizer, spec.every, spec.gamma))
+            lowest = spec.min_lr / optimizer.param_groups[0]["lr"] if isinstance(spec, CosineSpec) else 0.0
+
+            def factor(step: int) -> float:
+                rise = min(1.0, (step + 1) / (spec.warmup_epochs * steps_per_epoch + 1))
+                return rise * _factor(spec, step // steps_per_epoch, epochs, lowest)
+
+            return Schedule(LambdaLR(optimizer, factor))
+
+
+def _factor(spec: NoSchedulerSpec | CosineSpec | StepSpec, epoch: int, epochs: int, lowest: float) -> float:
+    match spec:
+        case CosineSpec():
+            return lowest + (1 - lowest) * (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) / 2
+        case StepSpec():
+            return spec.gamma ** (epoch // spec.every)
+        case NoSchedulerSpec():
+            return 1.0

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from app.specs import EpochRow, JobSpec, StopReason
-from worker.training.augment import build_augment
+from worker.training.augment import Mixed, build_augment, mix
 from worker.training.data import Data, Split
 from worker.training.early_stopping import Stopping, advance, decide
-from worker.training.models import Classifier
+from worker.training.models import Classifier, block_of
 from worker.training.optim import Schedule, build_optimizer, build_schedule
 
 _EVAL_PIXELS = 1 << 22  # in a batch that is only predicted, so that activations fit beside everything else
@@ -34,17 +36,25 @@ class Training:
     model: Classifier
     optimizer: Optimizer
     schedule: Schedule
+    average: AveragedModel | None = None
     stopping: Stopping = field(default_factory=Stopping)
     seconds: float = 0.0
+
+    @property
+    def result(self) -> Classifier:
+        """The weights that are validated and kept: the average, where the spec asks for one."""
+        return self.model if self.average is None else cast(Classifier, self.average.module)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch: its row, the early-stopping counts after it, and why it was the last, if it was."""
+    """A finished epoch: its row, the early-stopping counts after it, why it was the last, if it was, and, where the
+    spec asks for them, the mean gradient norm of each block of layers."""
 
     row: EpochRow
     stopping: Stopping
     stop_reason: StopReason | None
+    gradients: dict[str, float] | None = None
 
 
 def seed_of(seed: int, epoch: int) -> int:
@@ -57,19 +67,16 @@ def seed_of(seed: int, epoch: int) -> int:
 
 
 def start(model: Classifier, data: Data, spec: JobSpec) -> Training:
-    """Optimiser and schedule for a model that has not been trained yet."""
+    """Optimiser, schedule and average for a model that has not been trained yet."""
     optimizer = build_optimizer(spec.optimizer, model.parameters())
     steps = math.ceil(len(data.train) / spec.training.batch_size)
-    return Training(model, optimizer, build_schedule(spec.scheduler, optimizer, spec.training.max_epochs, steps))
+    schedule = build_schedule(spec.scheduler, optimizer, spec.training.max_epochs, steps)
+    decay = spec.training.ema
+    average = None if decay is None else AveragedModel(model, avg_fn=_warm_average(decay), use_buffers=True)
+    return Training(model, optimizer, schedule, average)
 
 
-def train_model(
-    training: Training,
-    data: Data,
-    spec: JobSpec,
-    *,
-    precision: str = "fp32",
-) -> Iterator[Epoch]:
+def train_model(training: Training, data: Data, spec: JobSpec, *, precision: str = "fp32") -> Iterator[Epoch]:
     """Train, an epoch at a time, to the first that is the last. Between two epochs `training` is consistent and may
     be saved. Yields nothing where it is at its end already (an attempt that was cut off after its last epoch).
 
@@ -77,41 +84,53 @@ def train_model(
     """
     if training.stopping.epoch and why_stop(training, spec) is not None:
         return
-    model, optimizer, schedule = training.model, training.optimizer, training.schedule
-    device, batch_size = data.train.labels.device, spec.training.batch_size
+    model, optimizer, schedule, settings = training.model, training.optimizer, training.schedule, spec.training
+    device, count = data.train.labels.device, len(data.train)
     augment = build_augment(spec.dataset.augment, data.flips)
-    for epoch in range(training.stopping.epoch + 1, spec.training.max_epochs + 1):
+    weight = _class_weights(data) if settings.class_weights == "balanced" else None
+    mixes = settings.mixup > 0 or settings.cutmix > 0
+    for epoch in range(training.stopping.epoch + 1, settings.max_epochs + 1):
         began = time.perf_counter()
-        torch.manual_seed(seed_of(spec.seed, epoch))
-        generator = torch.Generator().manual_seed(seed_of(spec.seed, epoch))
-        order = data.train.index[torch.randperm(len(data.train), generator=generator).to(device)]
+        seed = seed_of(spec.seed, epoch)
+        torch.manual_seed(seed)
+        generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+        order = data.train.index[torch.randperm(count, generator=generator).to(device)]
         model.train()
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device, dtype=torch.int64)
+        gradients = Gradients(model) if spec.diagnostics == "gradients" else None
         lr = optimizer.param_groups[0]["lr"]
-        for batch in torch.split(order, batch_size):
-            x, y = data.train.images[batch], data.train.labels[batch]
-            if augment is not None:
-                x = augment(x, generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits = model(x)
-            loss = F.cross_entropy(logits.float(), y, label_smoothing=spec.training.label_smoothing)
+        for batch in torch.split(order, settings.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            for part in torch.split(batch, math.ceil(len(batch) / settings.micro_batches)):
+                x, y = data.train.images[part], data.train.labels[part]
+                x = x if augment is None else augment(x, generator)
+                mixed = mix(x, y, settings.mixup, settings.cutmix, rng) if mixes else None
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                    logits = model(x if mixed is None else mixed.images).float()
+                loss = _loss(logits, y, mixed, weight, settings.label_smoothing)
+                (loss * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
+                # Summed on the device: reading a number back here would wait for every step.
+                loss_sum += loss.detach() * len(part)
+                correct += (logits.detach().argmax(1) == y).sum()
+            if gradients is not None:
+                gradients.add()
+            if settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
+            if training.average is not None:
+                training.average.update_parameters(model)
             lr = optimizer.param_groups[0]["lr"]
             schedule.after_batch()
-            # Summed on the device: reading a number back here would wait for every step.
-            loss_sum += loss.detach() * len(y)
-            correct += (logits.detach().argmax(1) == y).sum()
-        count = len(data.train)
         train_loss, train_acc = loss_sum.item() / count, correct.item() / count
         train_seconds = time.perf_counter() - began
-        logits, y = predict(model, data.val, precision)
+        logits, y = predict(training.result, data.val, precision)
         val_loss, val_acc = F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).float().mean().item()
-        for name, value in (("train_loss", train_loss), ("val_loss", val_loss)):
-            if not math.isfinite(value):
-                raise Diverged(f"{name} is {value} in epoch {epoch}. Try a lower learning rate than {lr:g}.")
+        if not math.isfinite(train_loss + val_loss):
+            raise Diverged(
+                f"train_loss is {train_loss:g} and val_loss {val_loss:g} in epoch {epoch}. "
+                f"Try a lower learning rate than {lr:g}."
+            )
         schedule.after_epoch(val_loss)
         training.stopping = advance(spec.early_stopping, training.stopping, val_loss)
         seconds = time.perf_counter() - began
@@ -127,9 +146,57 @@ def train_model(
             samples_per_second=count / train_seconds,
         )
         reason = why_stop(training, spec)
-        yield Epoch(row, training.stopping, reason)
+        yield Epoch(row, training.stopping, reason, gradients.means() if gradients else None)
         if reason is not None:
             return
+
+
+def _loss(logits: Tensor, y: Tensor, mixed: Mixed | None, weight: Tensor | None, smoothing: float) -> Tensor:
+    loss = F.cross_entropy(logits, y, weight, label_smoothing=smoothing)
+    if mixed is None:
+        return loss
+    return torch.lerp(F.cross_entropy(logits, mixed.others, weight, label_smoothing=smoothing), loss, mixed.share)
+
+
+class Gradients:
+    """Mean gradient norms of a model's blocks of layers over the steps of an epoch."""
+
+    def __init__(self, model: Classifier) -> None:
+        blocks: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                blocks.setdefault(block_of(name), []).append(parameter)
+        self._blocks = blocks
+        self._sums = torch.zeros(len(blocks), device=model.scale.device)
+        self._steps = 0
+
+    def add(self) -> None:
+        """Add the step whose gradients the model holds now."""
+        self._sums += torch.stack(
+            [nn.utils.get_total_norm([p.grad for p in block if p.grad is not None]) for block in self._blocks.values()]
+        )
+        self._steps += 1
+
+    def means(self) -> dict[str, float]:
+        """Block by block, first layer to head."""
+        return dict(zip(self._blocks, (self._sums / self._steps).tolist(), strict=True))
+
+
+def _warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """`decay`, but less in the first steps, whose weights are hardly worth keeping."""
+
+    def average(averaged: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return torch.lerp(current, averaged, now) if averaged.dtype.is_floating_point else current
+
+    return average
+
+
+def _class_weights(data: Data) -> Tensor:
+    """N / (classes * images of the class), so that the mean weight over the training images is 1."""
+    counts = torch.bincount(data.train.labels[data.train.index].cpu(), minlength=len(data.classes))
+    weights = counts.sum() / (len(counts) * counts.clamp(min=1))
+    return weights.float().to(data.train.labels.device)
 
 
 def why_stop(training: Training, spec: JobSpec) -> StopReason | None:

@@ -21,7 +21,9 @@ def running(api: TestClient, store: JobStore, epochs: int) -> str:
     here: str = api.post("/jobs", json={}).json()["links"]["self"]
     lease = claimed(store).lease
     for epoch in range(1, epochs + 1):
-        store.record_epoch(lease, row(epoch, 1 / epoch), files(epoch), {"stagnation": 0}, (f"epoch {epoch}",))
+        store.record_epoch(
+            lease, row(epoch, 1 / epoch), files(epoch), {"early_stopping": {"stagnation": 0}}, (f"epoch {epoch}",)
+        )
     return here
 
 

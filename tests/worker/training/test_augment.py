@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
-from worker.training.augment import build_augment, crop_and_flip, cutout
+from worker.training.augment import build_augment, crop_and_flip, cutout, mix
 
 IMAGES = torch.arange(3 * 2 * 16 * 16).reshape(3, 2, 16, 16).remainder(251).to(torch.uint8)
 
@@ -54,3 +56,24 @@ def test_strong_cuts_one_square_of_the_image_s_mean_out() -> None:
             assert columns.max() - columns.min() < 8
     assert changed.any((1, 2, 3)).float().mean() > 0.9
     assert build_augment("strong", flips=True)(images, torch.Generator()).dtype == torch.uint8  # type: ignore[misc]
+
+
+def test_cutmix_pastes_a_rectangle_and_its_share_is_what_is_left() -> None:
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16)
+    labels = torch.arange(6)
+    for seed in range(20):
+        pasted, others, share = mix(images, labels, 0, 1.0, np.random.default_rng(seed))
+        assert (pasted.shape, pasted.dtype) == (images.shape, torch.uint8)
+        own = (pasted == labels[:, None, None, None]).float().mean((1, 2, 3))
+        moved = others != labels
+        assert own[moved].tolist() == pytest.approx([share] * int(moved.sum()), abs=1e-6)
+        assert sorted(others.tolist()) == labels.tolist()
+
+
+def test_mixup_blends_images_as_its_share_says() -> None:
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
+    labels = torch.arange(6)
+    blended, others, share = mix(images, labels, 0.4, 0, np.random.default_rng(0))
+    assert 0 < share < 1
+    expected = share * labels + (1 - share) * others
+    assert torch.allclose(blended, expected[:, None, None, None].expand_as(blended), atol=1e-5)

@@ -51,14 +51,28 @@ def test_step_multiplies_every_so_many_epochs() -> None:
     assert rates({"kind": "step", "every": 2, "gamma": 0.5})[::5] == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
+@pytest.mark.parametrize(
+    "scheduler", [{"kind": "none"}, {"kind": "cosine", "min_lr": 0.2}, {"kind": "step", "every": 3}]
+)
+def test_warm_up_rises_step_by_step_and_then_leaves_the_schedule_alone(scheduler: dict[str, Any]) -> None:
+    plain, warm = rates(scheduler), rates({**scheduler, "warmup_epochs": 2})
+    shares = [ours / theirs for ours, theirs in zip(warm, plain, strict=True)]
+    assert shares[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert shares[10:] == pytest.approx([1.0] * 20)
+
+
 def test_plateau_waits_for_its_patience() -> None:
     assert rates({"kind": "plateau", "patience": 1, "factor": 0.5})[::5] == [1, 1, 1, 0.5, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("spec", [{"kind": "adam", "weight_decay": 0.1}, {"kind": "adamw"}, {"kind": "sgd"}])
 def test_only_what_is_to_be_trained_is_given_to_the_optimizer(spec: dict[str, Any]) -> None:
-    trained, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3), requires_grad=False)
+    trained, frozen = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(3, 3), requires_grad=False)
     parsed = JobSpec.model_validate({"optimizer": spec}).optimizer
-    (group,) = build_optimizer(parsed, [trained, frozen]).param_groups
-    assert group["params"] == [trained]
-    assert (group["lr"], group["weight_decay"]) == (parsed.lr, parsed.weight_decay)
+    flat = torch.nn.Parameter(torch.ones(2))
+    groups = build_optimizer(parsed, [trained, flat, frozen]).param_groups
+    given = {id(parameter): group for group in groups for parameter in group["params"]}
+    assert set(given) == {id(trained), id(flat)}
+    assert all(group["lr"] == parsed.lr for group in groups)
+    assert given[id(trained)]["weight_decay"] == parsed.weight_decay
+    assert given[id(flat)]["weight_decay"] == 0, "biases and norms do not decay"

@@ -45,6 +45,8 @@ VARIETY: list[dict[str, Any]] = [
     {"scheduler": {"kind": "step", "every": 1, "gamma": 0.5}, "model": {"hidden": [16, 16], "residual": True}},
     {"dataset": {"name": "digits", "augment": "standard"}, "training": {"max_epochs": 4, "label_smoothing": 0.1}},
     {"training": {"max_epochs": 4, "precision": "bf16"}},
+    {"training": {"max_epochs": 4, "ema": 0.99, "micro_batches": 3, "clip_norm": 0.5, "class_weights": "balanced"}},
+    {"training": {"max_epochs": 4, "mixup": 0.3, "cutmix": 1.0}, "scheduler": {"kind": "cosine", "warmup_epochs": 1.5}},
     {
         "model": {"hidden": [16, 16], "norm": "batch", "activation": "gelu"},
         "dataset": {"name": "digits", "augment": "strong"},
@@ -139,6 +141,61 @@ def test_every_training_image_is_seen_once_an_epoch_the_last_short_batch_too(dig
     assert len(digits.train) % 100 != 0
     assert epoch.row.train_loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert epoch.row.train_acc == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+
+
+def test_a_batch_in_parts_is_the_same_step(digits: Data) -> None:
+    model = {"hidden": [16], "dropout": 0.0}
+    whole, _ = run(spec_of(model=model), digits)
+    parts, _ = run(spec_of(model=model, training={"max_epochs": 4, "micro_batches": 5}), digits)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.allclose(weight, parts.model.state_dict()[name], atol=1e-4), name
+
+
+def test_clipped_gradients_make_small_steps(digits: Data) -> None:
+    sgd = {"kind": "sgd", "lr": 1.0, "momentum": 0.0}
+    spec = spec_of(optimizer=sgd, training={"max_epochs": 1, "batch_size": 2000, "clip_norm": 1e-3})
+    before = begin(spec, digits).model.state_dict()
+    after, _ = run(spec, digits)
+    moved = sum((weight - before[name]).square().sum() for name, weight in after.model.state_dict().items())
+    assert float(moved) ** 0.5 == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_an_average_of_the_weights_is_what_is_validated_and_kept(digits: Data) -> None:
+    training, epochs = run(spec_of(training={"max_epochs": 4, "ema": 0.9}), digits)
+    assert training.result is not training.model
+    logits, labels = predict(training.result, digits.val)
+    assert torch.nn.functional.cross_entropy(logits, labels).item() == epochs[-1].row.val_loss
+    plain, _ = run(spec_of(), digits)
+    assert bits(plain) == bits(training), "averaging does not touch the training itself"
+
+
+def test_balanced_class_weights_make_up_for_rare_classes(digits: Data) -> None:
+    rows = digits.train.index
+    labels = digits.train.labels[rows]
+    rare = dataclasses.replace(
+        digits, train=dataclasses.replace(digits.train, index=rows[(labels != 3) | (rows % 8 == 0)])
+    )
+    recalls = []
+    for weights in ("none", "balanced"):
+        spec = spec_of(training={"max_epochs": 12, "class_weights": weights}, optimizer={"lr": 0.01})
+        training, _ = run(spec, rare)
+        logits, truth = predict(training.model, digits.test)
+        recalls.append((logits.argmax(1) == truth)[truth == 3].float().mean().item())
+    assert recalls[1] > recalls[0], recalls
+
+
+def test_gradient_norms_are_told_by_block_on_request(digits: Data) -> None:
+    deep = {"hidden": [16] * 20}
+    norms = {}
+    for residual in (False, True):
+        spec = spec_of(model={**deep, "residual": residual}, training={"max_epochs": 1}, diagnostics="gradients")
+        _, (epoch,) = run(spec, digits)
+        assert epoch.gradients is not None
+        assert list(epoch.gradients) == [*(f"layers.{index}" for index in range(20)), "head"]
+        norms[residual] = epoch.gradients
+    assert norms[False]["layers.1"] < norms[True]["layers.1"] / 100, "a deep plain network's gradients vanish"
+    _, (epoch,) = run(spec_of(training={"max_epochs": 1}), digits)
+    assert epoch.gradients is None
 
 
 def test_the_test_split_has_no_part_in_training(digits: Data) -> None:

@@ -10,7 +10,17 @@ from worker.training.models.cnn import CNN, FastNet
 from worker.training.models.mlp import MLP
 from worker.training.models.torchvision import ModelUnavailable, Torchvision
 
-__all__ = ["CNN", "MLP", "Classifier", "FastNet", "ModelUnavailable", "Torchvision", "build_net", "head_names"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "Classifier",
+    "FastNet",
+    "ModelUnavailable",
+    "Torchvision",
+    "block_of",
+    "build_net",
+    "head_names",
+]
 
 _CIFAR_CHANNELS = (16, 32, 64)
 _FAST_WIDTH = 32
@@ -73,6 +83,16 @@ def head_names(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> fr
     with torch.device("meta"):
         ours, other = (build_net(spec, shape, count).state_dict() for count in (classes, classes + 1))
     return frozenset(f"net.{name}" for name, weight in ours.items() if weight.shape != other[name].shape)
+
+
+def block_of(name: str) -> str:
+    """The block of layers that a Classifier's weight belongs to: `net.stages.1.halve.0.weight` is of `stages.1`,
+    `net.head.bias` of `head`. In the order of a model's weights, blocks come from the first layer to the head."""
+    parts = name.split(".")
+    while parts[0] == "net":
+        parts = parts[1:]
+    numbered = next((index for index, part in enumerate(parts) if part[-1].isdigit() and index), 0)
+    return ".".join(parts[: numbered + 1])
 
 
 def _scaled(width: int, factor: float) -> int:

@@ -67,34 +67,41 @@ class Block(nn.Module):
 
 
 class FastNet(nn.Module):
-    """A short, wide residual network of ResNet-9's kind (Page, 2019, "How to train your ResNet"): convolutions with
-    pooling, residual blocks after the second and the last, a maximum over pixels, and scaled-down logits."""
+    """A short, wide residual network of ResNet-9's kind (Page, 2019, "How to train your ResNet"): three stages that
+    halve the image and double the channels, a maximum over pixels, and scaled-down logits."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: int) -> None:
         super().__init__()
-        self.prepare = _convolution(shape[0], width)
-        self.layers = nn.ModuleList(
-            _convolution(before, after)
-            for before, after in ((width, 2 * width), (2 * width, 4 * width), (4 * width, 8 * width))
-        )
-        self.residuals = nn.ModuleList(
-            nn.Sequential(_convolution(size, size), nn.ReLU(), _convolution(size, size), nn.ReLU())
-            for size in (2 * width, 8 * width)
+        self.stem = _convolution(shape[0], width)
+        self.stages = nn.Sequential(
+            Stage(width, residual=True), Stage(2 * width, residual=False), Stage(4 * width, residual=True)
         )
         self.head = nn.Linear(8 * width, classes, bias=False)
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """`[N, C, H, W]` float images to `[N, classes]` logits."""
-        first, second, third = self.layers
-        x = F.relu(self.prepare(images))
-        x = F.relu(F.max_pool2d(first(x), 2))
-        x = x + self.residuals[0](x)
-        x = F.relu(F.max_pool2d(second(x), 2))
-        x = F.relu(F.max_pool2d(third(x), 2))
-        x = x + self.residuals[1](x)
+        x = self.stages(F.relu(self.stem(images)))
         logits: Tensor = self.head(x.amax((2, 3))) * 0.125
         return logits
+
+
+class Stage(nn.Module):
+    """`[N, C, H, W]` to `[N, 2C, H / 2, W / 2]`, then two residual convolutions where `residual`."""
+
+    def __init__(self, width: int, *, residual: bool) -> None:
+        super().__init__()
+        self.halve = _convolution(width, 2 * width)
+        self.residual = nn.Sequential(
+            *(_convolution(2 * width, 2 * width), nn.ReLU(), _convolution(2 * width, 2 * width), nn.ReLU())
+            if residual
+            else ()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As above."""
+        x = F.relu(F.max_pool2d(self.halve(x), 2))
+        return x + self.residual(x) if len(self.residual) else x
 
 
 def _convolution(before: int, after: int, stride: int = 1, *, norm: bool = True) -> nn.Module:

@@ -23,11 +23,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Module):
-    """`input -> hidden... -> Dropout -> head`, with normalisation and activation after each hidden layer.
-
-    With `residual`, each hidden layer computes `skip(x) + f(norm(linear(x)))` (He et al., 2016, arXiv:1512.03385),
-    where `skip` is the identity if the widths agree and a bias-free linear projection if not.
-    """
+    """`input -> hidden... -> Dropout -> head`."""
 
     def __init__(
         self,
@@ -41,22 +37,32 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [math.prod(shape), *hidden]
-        pairs = list(itertools.pairwise(widths))
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairs)
-        self.skips = nn.ModuleList(
-            nn.Identity() if before == after else nn.Linear(before, after, bias=False)
-            for before, after in (pairs if residual else [])
+        self.layers = nn.Sequential(
+            *(Layer(before, after, residual, norm, activation) for before, after in itertools.pairwise(widths))
         )
-        self.norms = nn.ModuleList(_NORMS[norm](width) for width in hidden)
-        self.activation = _ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """`[N, C, H, W]` float images to `[N, classes]` logits."""
-        x = images.flatten(1)
-        for index, layer in enumerate(self.layers):
-            y = self.activation(self.norms[index](layer(x)))
-            x = self.skips[index](x) + y if len(self.skips) else y
-        logits: Tensor = self.head(self.dropout(x))
+        logits: Tensor = self.head(self.dropout(self.layers(images.flatten(1))))
         return logits
+
+
+class Layer(nn.Module):
+    """A hidden layer, `f(norm(linear(x)))`. With `residual`, `skip(x) + f(norm(linear(x)))` (He et al., 2016,
+    arXiv:1512.03385), where `skip` is the identity if the widths agree and a bias-free linear projection if not."""
+
+    def __init__(self, before: int, after: int, residual: bool, norm: str, activation: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(before, after)
+        self.norm = _NORMS[norm](after)
+        self.activation = _ACTIVATIONS[activation]
+        self.skip: nn.Module | None = None
+        if residual:
+            self.skip = nn.Identity() if before == after else nn.Linear(before, after, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, before]` to `[N, after]`."""
+        y = self.activation(self.norm(self.linear(x)))
+        return y if self.skip is None else self.skip(x) + y

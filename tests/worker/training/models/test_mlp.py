@@ -25,7 +25,7 @@ def test_it_computes_what_the_lab_writes_down() -> None:
     net = MLP((1, 4, 4), 3, [8, 6], dropout=0.5, residual=False).eval()
     x = torch.randn(7, 1, 4, 4)
     first, second = net.layers
-    expected = net.head(torch.relu(second(torch.relu(first(x.flatten(1))))))
+    expected = net.head(torch.relu(second.linear(torch.relu(first.linear(x.flatten(1))))))
     assert torch.equal(net(x), expected)
 
 
@@ -33,9 +33,9 @@ def test_a_residual_layer_adds_its_input_projected_where_the_widths_change() -> 
     net = MLP((1, 4, 4), 3, [8, 8], dropout=0.0, residual=True).eval()
     x = torch.randn(7, 1, 4, 4)
     first, second = net.layers
-    hidden = net.skips[0](x.flatten(1)) + torch.relu(first(x.flatten(1)))
-    assert torch.equal(net(x), net.head(hidden + torch.relu(second(hidden))))
-    assert isinstance(net.skips[1], nn.Identity)
+    hidden = first.skip(x.flatten(1)) + torch.relu(first.linear(x.flatten(1)))
+    assert torch.equal(net(x), net.head(hidden + torch.relu(second.linear(hidden))))
+    assert isinstance(second.skip, nn.Identity)
 
 
 @pytest.mark.parametrize("depth", [1, 40])
