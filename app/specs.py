@@ -387,8 +387,29 @@ class InitFromSpec(Value):
         examples=["0193a5b0-7c11-7d4e-8f00-5a3b1c9d2e4f"],
     )
     checkpoint: Literal["best_model.pth"] = Field(BEST, description="Which of its checkpoints.", examples=[BEST])
-    freeze: Literal["none", "backbone"] = Field(
-        "none", description="`backbone`: train the last layer only.", examples=["none"]
+    freeze: Annotated[str, StringConstraints(pattern=r"^(none|backbone|until:[\w.]+)$")] = Field(
+        "none",
+        description="`backbone`: train the last layer only. `until:<block>`: train this block of layers and those "
+        "behind it, e.g. `until:blocks.6`; the error for an unknown block lists them.",
+        examples=["none"],
+    )
+    freeze_norms: bool = Field(
+        False, description="Leave batch norms, statistics and weights, as the parent has them.", examples=[False]
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Learning rate of each block as a share of that of the block behind it; the head has `lr`.",
+        examples=[0.8],
+    )
+    unfreeze_every: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Gradual unfreezing: begin with the head, and let one more block train every so many epochs. "
+        "null: all at once.",
+        examples=[1],
     )
 
 

@@ -40,6 +40,7 @@ from worker.training import checkpoint, data, prepare
 from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
 from worker.training.early_stopping import Stopping, in_words
 from worker.training.evaluate import evaluate
+from worker.training.finetune import UnknownBlock
 from worker.training.models import Classifier, ModelUnavailable, build_net, head_names
 from worker.training.trainer import Diverged, Epoch, Training, seed_of, start, train_model, why_stop
 
@@ -113,16 +114,11 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     model = Classifier(build_net(spec.model, dataset.shape, len(dataset.classes)), dataset.mean, dataset.std)
     if spec.init_from is not None:
         path = _verified(artifacts, claim.parent, f"The checkpoint of job {spec.init_from.job}")
-        checkpoint.init_from_parent(
-            path,
-            model,
-            head_names(spec.model, dataset.shape, len(dataset.classes)),
-            freeze=spec.init_from.freeze == "backbone",
-        )
-    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        checkpoint.init_from_parent(path, model, head_names(spec.model, dataset.shape, len(dataset.classes)))
     threads = choose_threads(spec, dataset.shape, len(dataset.classes))
     torch.set_num_threads(threads)
     training = start(model.to(device), dataset, spec)
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     best = claim.checkpoints.get(BEST)
     best_key = best.key if best else ""
     if LAST in claim.checkpoints:
@@ -299,6 +295,7 @@ _KNOWN: dict[type[Exception], str] = {
     checkpoint.BadCheckpoint: "checkpoint_damaged",
     DeviceUnavailable: "device_unavailable",
     ModelUnavailable: "model_unavailable",
+    UnknownBlock: "unknown_block",
 }
 
 

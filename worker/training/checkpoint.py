@@ -95,10 +95,10 @@ def load_state(path: Path, training: Training, spec: JobSpec, device: torch.devi
     training.seconds = content["seconds"]
 
 
-def init_from_parent(path: Path, model: Classifier, head: frozenset[str], *, freeze: bool) -> None:
+def init_from_parent(path: Path, model: Classifier, head: frozenset[str]) -> None:
     """Fine-tuning: take the parent's weights; a `head` (names) for another number of classes keeps its fresh weights.
 
-    `freeze` leaves only the head to train. Raises BadCheckpoint where the networks do not fit.
+    Raises BadCheckpoint where the networks do not fit.
     """
     content = _load(path, MODEL_FORMAT, "cpu")
     theirs: dict[str, Tensor] = content["state_dict"]
@@ -117,9 +117,6 @@ def init_from_parent(path: Path, model: Classifier, head: frozenset[str], *, fre
     for name, weight in ours.items():
         if name not in own_statistics and theirs[name].shape == weight.shape:
             weight.copy_(theirs[name])
-    if freeze:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in head)
 
 
 def _load(path: str | Path, expected: str, device: str | torch.device) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +24,16 @@ from app.specs import (
 )
 
 
-def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> optim.Optimizer:
-    """PyTorch's fused optimiser of the spec, over the parameters that are to be trained. Biases and norms, which have
-    one dimension, do not decay."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups: Any = trained
-    if spec.weight_decay:
-        flat = [parameter for parameter in trained if parameter.ndim < 2]
-        groups = [{"params": [parameter for parameter in trained if parameter.ndim >= 2]}]
-        groups += [{"params": flat, "weight_decay": 0.0}] if flat else []
+def build_optimizer(spec: OptimizerSpec, weights: Sequence[tuple[float, Sequence[Tensor]]]) -> optim.Optimizer:
+    """PyTorch's fused optimiser of the spec, over groups of weights with their share of the learning rate. Biases and
+    norms, which have one dimension, do not decay."""
+    groups: list[dict[str, Any]] = []
+    for share, parameters in weights:
+        flat = [parameter for parameter in parameters if parameter.ndim < 2 and spec.weight_decay]
+        rest = [parameter for parameter in parameters if parameter.ndim >= 2 or not spec.weight_decay]
+        for chosen, decay in ((rest, spec.weight_decay), (flat, 0.0)):
+            if chosen:
+                groups.append({"params": chosen, "lr": spec.lr * share, "weight_decay": decay})
     match spec:
         case AdamSpec():
             return optim.Adam(groups, spec.lr, spec.betas, weight_decay=spec.weight_decay, fused=True)

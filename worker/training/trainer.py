@@ -19,7 +19,8 @@ from app.specs import EpochRow, JobSpec, StopReason
 from worker.training.augment import Mixed, build_augment, mix
 from worker.training.data import Data, Split
 from worker.training.early_stopping import Stopping, advance, decide
-from worker.training.models import Classifier, block_of
+from worker.training.finetune import blocks_of, lr_groups, set_trained
+from worker.training.models import Classifier
 from worker.training.optim import Schedule, build_optimizer, build_schedule
 
 _EVAL_PIXELS = 1 << 22  # in a batch that is only predicted, so that activations fit beside everything else
@@ -68,7 +69,8 @@ def seed_of(seed: int, epoch: int) -> int:
 
 def start(model: Classifier, data: Data, spec: JobSpec) -> Training:
     """Optimiser, schedule and average for a model that has not been trained yet."""
-    optimizer = build_optimizer(spec.optimizer, model.parameters())
+    set_trained(model, spec.init_from, None)
+    optimizer = build_optimizer(spec.optimizer, lr_groups(model, spec.init_from))
     steps = math.ceil(len(data.train) / spec.training.batch_size)
     schedule = build_schedule(spec.scheduler, optimizer, spec.training.max_epochs, steps)
     decay = spec.training.ema
@@ -95,9 +97,8 @@ def train_model(training: Training, data: Data, spec: JobSpec, *, precision: str
         torch.manual_seed(seed)
         generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
         order = data.train.index[torch.randperm(count, generator=generator).to(device)]
-        model.train()
-        loss_sum = torch.zeros((), device=device)
-        correct = torch.zeros((), device=device, dtype=torch.int64)
+        set_trained(model, spec.init_from, epoch)
+        loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.int64)
         gradients = Gradients(model) if spec.diagnostics == "gradients" else None
         lr = optimizer.param_groups[0]["lr"]
         for batch in torch.split(order, settings.batch_size):
@@ -109,9 +110,10 @@ def train_model(training: Training, data: Data, spec: JobSpec, *, precision: str
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                     logits = model(x if mixed is None else mixed.images).float()
                 loss = _loss(logits, y, mixed, weight, settings.label_smoothing)
-                (loss * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
+                loss = loss if len(part) == len(batch) else loss * (len(part) / len(batch))
+                loss.backward()  # type: ignore[no-untyped-call]
                 # Summed on the device: reading a number back here would wait for every step.
-                loss_sum += loss.detach() * len(part)
+                loss_sum += loss.detach() * len(batch)
                 correct += (logits.detach().argmax(1) == y).sum()
             if gradients is not None:
                 gradients.add()
@@ -162,12 +164,9 @@ class Gradients:
     """Mean gradient norms of a model's blocks of layers over the steps of an epoch."""
 
     def __init__(self, model: Classifier) -> None:
-        blocks: dict[str, list[nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                blocks.setdefault(block_of(name), []).append(parameter)
-        self._blocks = blocks
-        self._sums = torch.zeros(len(blocks), device=model.scale.device)
+        blocks = blocks_of(model)
+        self._blocks = {name: block for name, block in blocks.items() if any(weight.requires_grad for weight in block)}
+        self._sums = torch.zeros(len(self._blocks), device=model.scale.device)
         self._steps = 0
 
     def add(self) -> None:

@@ -16,6 +16,7 @@ from tests.worker.training.test_trainer import begin, run
 from worker.training import load_model
 from worker.training.checkpoint import BadCheckpoint, init_from_parent, save_model
 from worker.training.data import Data
+from worker.training.models import Classifier, build_net, head_names
 from worker.training.trainer import predict
 
 HEAD = frozenset({"net.head.weight", "net.head.bias"})
@@ -102,17 +103,24 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         load_model(tmp_path / "none.pth")
 
 
-def test_a_child_takes_its_parent_s_weights_and_can_freeze_them(saved: Path, digits: Data) -> None:
+def test_a_child_takes_its_parent_s_weights(saved: Path, digits: Data) -> None:
     parent = load_model(saved).state_dict()
     child = begin(spec_of(), digits).model
-    init_from_parent(saved, child, HEAD, freeze=True)
+    init_from_parent(saved, child, HEAD)
     weights = child.state_dict()
     assert all(torch.equal(weights[name], parent[name]) for name in weights if name.startswith("net."))
-    trained = {name for name, parameter in child.named_parameters() if parameter.requires_grad}
-    assert trained == {"net.head.weight", "net.head.bias"}
+
+
+def test_a_head_for_other_classes_keeps_its_fresh_weights(saved: Path, digits: Data) -> None:
+    child = Classifier(build_net(spec_of().model, digits.shape, 7), digits.mean, digits.std)
+    fresh = {name: child.state_dict()[name].clone() for name in HEAD}
+    init_from_parent(saved, child, head_names(spec_of().model, digits.shape, 7))
+    assert all(torch.equal(child.state_dict()[name], fresh[name]) for name in HEAD)
+    hidden = "net.layers.0.linear.weight"
+    assert torch.equal(child.state_dict()[hidden], load_model(saved).state_dict()[hidden])
 
 
 def test_a_parent_of_another_shape_is_refused_with_the_shapes(saved: Path, digits: Data) -> None:
     child = begin(spec_of(model={"hidden": [32, 8]}), digits).model
     with pytest.raises(BadCheckpoint, match=r"\(8, 32\) here, \(16, 32\) there"):
-        init_from_parent(saved, child, HEAD, freeze=False)
+        init_from_parent(saved, child, HEAD)

@@ -15,7 +15,7 @@ from worker.training.optim import build_optimizer, build_schedule
 def rates(scheduler: dict[str, Any], *, epochs: int = 6, steps: int = 5, val_loss: float = 1.0) -> list[float]:
     """The learning rate of each step."""
     spec = JobSpec.model_validate({"scheduler": scheduler, "optimizer": {"kind": "sgd", "lr": 1.0}})
-    optimizer = build_optimizer(spec.optimizer, [torch.nn.Parameter(torch.ones(2))])
+    optimizer = build_optimizer(spec.optimizer, [(1.0, [torch.nn.Parameter(torch.ones(2))])])
     schedule = build_schedule(spec.scheduler, optimizer, epochs, steps)
     seen = []
     for _ in range(epochs):
@@ -66,13 +66,13 @@ def test_plateau_waits_for_its_patience() -> None:
 
 
 @pytest.mark.parametrize("spec", [{"kind": "adam", "weight_decay": 0.1}, {"kind": "adamw"}, {"kind": "sgd"}])
-def test_only_what_is_to_be_trained_is_given_to_the_optimizer(spec: dict[str, Any]) -> None:
-    trained, frozen = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(3, 3), requires_grad=False)
+def test_biases_and_norms_do_not_decay_and_each_group_has_its_learning_rate(spec: dict[str, Any]) -> None:
+    weight, bias, other = (torch.nn.Parameter(torch.ones(*shape)) for shape in ((2, 2), (2,), (3, 3)))
     parsed = JobSpec.model_validate({"optimizer": spec}).optimizer
-    flat = torch.nn.Parameter(torch.ones(2))
-    groups = build_optimizer(parsed, [trained, flat, frozen]).param_groups
-    given = {id(parameter): group for group in groups for parameter in group["params"]}
-    assert set(given) == {id(trained), id(flat)}
-    assert all(group["lr"] == parsed.lr for group in groups)
-    assert given[id(trained)]["weight_decay"] == parsed.weight_decay
-    assert given[id(flat)]["weight_decay"] == 0, "biases and norms do not decay"
+    groups = build_optimizer(parsed, [(1.0, [weight, bias]), (0.5, [other])]).param_groups
+    given = {id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
+    assert given == {
+        id(weight): (parsed.lr, parsed.weight_decay),
+        id(bias): (parsed.lr, 0),
+        id(other): (parsed.lr / 2, parsed.weight_decay),
+    }

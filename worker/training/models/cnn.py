@@ -6,6 +6,7 @@ arXiv:1512.03385, section 4.2, option A).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ class Stage(nn.Module):
 
 def _convolution(before: int, after: int, stride: int = 1, *, norm: bool = True) -> nn.Module:
     layer = nn.Conv2d(before, after, 3, stride, padding=1, bias=not norm)
-    return nn.Sequential(layer, nn.BatchNorm2d(after)) if norm else layer
+    return nn.Sequential(OrderedDict(conv=layer, norm=nn.BatchNorm2d(after))) if norm else layer
 
 
 def initialise(net: nn.Module) -> None:
