@@ -118,6 +118,8 @@ class Job(Record):
     max_attempts: int = Field(description="Attempts that may end in a crash.", examples=[3])
     runtime: Runtime | None = Field(description="What the current or last attempt runs on.")
     queue_position: int | None = Field(description="1 is next; null when not queued.", examples=[1])
+    parent: str | None = Field(description="Id of the job whose weights it starts from (`init_from`).", examples=[None])
+    children: tuple[str, ...] = Field(description="Ids of the jobs that start from its weights.", examples=[[]])
     created_at: datetime = Field(description="When it was submitted.")
     started_at: datetime | None = Field(description="When its first attempt began.")
     finished_at: datetime | None = Field(description="When it reached a final status.")

@@ -22,6 +22,7 @@ from app.store import (
     InvalidCursor,
     JobNotFound,
     NotRecorded,
+    ParentInUse,
     StoreUnavailable,
     UnusableParent,
 )
@@ -103,6 +104,7 @@ _REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
     JobNotFound: (404, "job_not_found", "No such job"),
     NotRecorded: (404, "not_recorded", "Not there (yet)"),
     IllegalTransition: (409, "illegal_transition", "The job's status does not allow this"),
+    ParentInUse: (409, "parent_in_use", "Other jobs need this one"),
     IdempotencyConflict: (409, "idempotency_conflict", "The idempotency key was used for another body"),
 }
 

@@ -174,9 +174,16 @@ def update_job(store: Store, job_id: JobId, patch: JobPatch) -> JobView:
 
 
 @router.delete("/jobs/{job_id}", status_code=204, response_class=Response, responses=responses(404, 409, 422))
-def delete_job(store: Store, artifacts: Artifacts, job_id: JobId) -> Response:
+def delete_job(
+    store: Store,
+    artifacts: Artifacts,
+    job_id: JobId,
+    force: Annotated[
+        bool, Query(description="Also where jobs that have not ended start from this job's weights; they fail then.")
+    ] = False,
+) -> Response:
     """Delete a job that has ended, with its metrics and files. Cancel it first if it has not."""
-    store.delete(job_id)
+    store.delete(job_id, force=force)
     artifacts.delete_job(job_id)
     return Response(status_code=204)
 

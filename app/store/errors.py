@@ -1,5 +1,7 @@
 """What the store refuses, each with words for the reader."""
 
+from collections.abc import Sequence
+
 from app.jobs import JobStatus
 
 
@@ -24,6 +26,16 @@ class IllegalTransition(StoreError):
     def __init__(self, job_id: str, action: str, status: JobStatus, allowed: tuple[JobStatus, ...]) -> None:
         known = " or ".join(allowed)
         super().__init__(f"Job {job_id} is {status}; '{action}' takes a job that is {known}.")
+
+
+class ParentInUse(StoreError):
+    """Jobs that have not ended start from this job's weights."""
+
+    def __init__(self, job_id: str, children: Sequence[str]) -> None:
+        super().__init__(
+            f"Job {job_id} is in use: {', '.join(children)} start from its weights and have not ended. "
+            "Wait for them, cancel them, or delete it all the same with ?force=true."
+        )
 
 
 class LeaseLost(StoreError):

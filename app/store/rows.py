@@ -13,7 +13,7 @@ from app.specs import EpochRow, Evaluation, JobSpec, StopReason
 Row = sa.Row[Any]
 
 
-def job_of(row: Row, tags: tuple[str, ...], queue_position: int | None) -> Job:
+def job_of(row: Row, tags: tuple[str, ...], children: tuple[str, ...], queue_position: int | None) -> Job:
     """A row of `jobs` with what belongs to it."""
     status = JobStatus(row.status)
     return Job(
@@ -31,6 +31,8 @@ def job_of(row: Row, tags: tuple[str, ...], queue_position: int | None) -> Job:
         max_attempts=row.max_attempts,
         runtime=_runtime(row),
         queue_position=queue_position,
+        parent=row.parent_id,
+        children=children,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

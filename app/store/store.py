@@ -35,6 +35,7 @@ from app.store.errors import (
     IllegalTransition,
     LeaseLost,
     NotRecorded,
+    ParentInUse,
 )
 from app.store.listing import Filters, Sorting
 from app.store.tables import (
@@ -108,6 +109,7 @@ class JobStore:
                     dataset=spec.dataset.name,
                     model_kind=spec.model.kind,
                     spec=text,
+                    parent_id=spec.init_from.job if spec.init_from else None,
                     max_epochs=spec.training.max_epochs,
                     max_attempts=spec.max_attempts,
                     created_at=now(),
@@ -150,13 +152,18 @@ class JobStore:
                 steps.add_event(db, job_id, "updated", **dict(changes))
             return self._job(db, job_id)
 
-    def delete(self, job_id: str) -> None:
-        """Forget a job that is in a final status. Raises JobNotFound, IllegalTransition."""
+    def delete(self, job_id: str, *, force: bool = False) -> None:
+        """Forget a job that is in a final status. Raises JobNotFound, IllegalTransition; ParentInUse, unless `force`,
+        where jobs that have not ended start from its weights."""
         with self._db.write() as db:
             status = JobStatus(steps.job_row(db, job_id).status)
             if not status.final:
                 final = tuple(status for status in JobStatus if status.final)
                 raise IllegalTransition(job_id, "delete", status, final)
+            waiting = [status for status in JobStatus if not status.final]
+            using = db.execute(sa.select(jobs.c.id).where(jobs.c.parent_id == job_id, jobs.c.status.in_(waiting)))
+            if not force and (children := using.scalars().all()):
+                raise ParentInUse(job_id, children)
             db.execute(jobs.delete().where(jobs.c.id == job_id))
 
     def cancel(self, job_id: str) -> Job:
@@ -418,12 +425,20 @@ class JobStore:
         return self._jobs(db, [steps.job_row(db, job_id)])[0]
 
     def _jobs(self, db: sa.Connection, found: Sequence[rows.Row]) -> list[Job]:
+        ids = [row.id for row in found]
         tagged: dict[str, list[str]] = {}
-        wanted = sa.select(tags.c.job_id, tags.c.tag).where(tags.c.job_id.in_([row.id for row in found]))
+        wanted = sa.select(tags.c.job_id, tags.c.tag).where(tags.c.job_id.in_(ids))
         for job_id, tag in db.execute(wanted.order_by(tags.c.position)):
             tagged.setdefault(job_id, []).append(tag)
+        children: dict[str, list[str]] = {}
+        born = sa.select(jobs.c.parent_id, jobs.c.id).where(jobs.c.parent_id.in_(ids))
+        for parent_id, job_id in db.execute(born.order_by(jobs.c.id)):
+            children.setdefault(parent_id, []).append(job_id)
         positions = steps.queue_positions(db, [row for row in found if row.status == JobStatus.QUEUED])
-        return [rows.job_of(row, tuple(tagged.get(row.id, ())), positions.get(row.id)) for row in found]
+        return [
+            rows.job_of(row, tuple(tagged.get(row.id, ())), tuple(children.get(row.id, ())), positions.get(row.id))
+            for row in found
+        ]
 
     def _of_job(
         self, table: sa.Table, job_id: str, number: sa.ColumnElement[int], after: int, limit: int

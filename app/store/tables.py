@@ -53,6 +53,8 @@ jobs = Table(
     Column("dataset", String(64), nullable=False),
     Column("model_kind", String(32), nullable=False),
     Column("spec", Text, nullable=False),
+    # No foreign key: a parent may be deleted, and its children keep its id.
+    Column("parent_id", String(64)),
     Column("max_epochs", Integer, nullable=False),
     Column("max_attempts", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -78,6 +80,7 @@ jobs = Table(
     Column("error_type", String(64)),
     Column("error_message", Text),
     Index("jobs_by_claim_order", "status", "priority", "id"),
+    Index("jobs_by_parent", "parent_id"),
     Index("jobs_by_val_loss", "val_loss", "id"),
     Index("jobs_by_test_acc", "test_acc", "id"),
 )

@@ -101,6 +101,31 @@ def test_every_kind_of_model_goes_through_the_service_twice_to_the_same_bits(
     assert load_model(tmp_path / "best_model.pth").spec.model.kind == model["kind"]
 
 
+def test_a_fine_tuned_job_starts_from_its_parent_s_weights(shared: Service) -> None:
+    model = {"kind": "cnn", "channels": [8, 16], "blocks": 1, "residual": True}
+    short = {"dataset": {"name": "digits"}, "model": model, "tracking": None, "training": {"max_epochs": 5}}
+    parent = shared.submit({**short, "optimizer": {"lr": 0.01}})
+    shared.succeeded(parent)
+    spec = {**short, "init_from": {"job": parent, "freeze": "backbone"}, "optimizer": {"lr": 1e-4}}
+    child = shared.succeeded(shared.submit(spec))
+    assert child["parent"] == parent
+    assert shared.job(parent)["children"] == [child["id"]]
+    assert child["runtime"]["parameters"] == 16 * 10 + 10, "only the head trains"
+    scratch, tuned = (shared.figures(job_id)[0]["val_loss"] for job_id in (parent, child["id"]))
+    assert tuned < scratch, "its first epoch begins where the parent's ended"
+    unknown = shared.ended(shared.submit({**spec, "init_from": {"job": parent, "freeze": "until:layer9"}}))
+    assert (unknown["status"], unknown["error"]["type"]) == ("failed", "unknown_block")
+    assert "stem, blocks.0, blocks.1, head" in unknown["error"]["message"]
+
+
+def test_gradient_norms_are_in_the_epoch_events_on_request(shared: Service) -> None:
+    job_id = shared.submit({**DIGITS, "diagnostics": "gradients"})
+    shared.succeeded(job_id)
+    events = [event["data"] for event in shared.get(f"/jobs/{job_id}/events")["data"] if event["type"] == "epoch"]
+    assert [list(event["gradients"]) for event in events] == [["layers.0", "layers.1", "head"]] * 2
+    assert all(norm > 0 for event in events for norm in event["gradients"].values())
+
+
 def test_a_model_that_cannot_take_the_images_fails_with_what_to_do(shared: Service) -> None:
     job = shared.ended(
         shared.submit({"dataset": {"name": "digits"}, "model": {"kind": "torchvision", "name": "alexnet"}})

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
+import app.migrations
 from app.jobs import JobError, JobStatus
 from app.specs import BEST, LAST, InitFromSpec, JobSpec, StopReason
 from app.store import (
@@ -18,6 +26,7 @@ from app.store import (
     JobStore,
     LeaseLost,
     NotRecorded,
+    ParentInUse,
     Sorting,
     UnusableParent,
 )
@@ -228,6 +237,51 @@ def test_a_child_needs_a_parent_with_weights(store: JobStore) -> None:
     claim = claimed(store)
     assert claim.parent is not None
     assert claim.parent.key == f"job/1-1-{BEST}"
+
+
+def test_a_parent_knows_its_children_and_is_kept_while_they_need_it(store: JobStore) -> None:
+    parent = store.submit(JobSpec())[0].id
+    lease = claimed(store).lease
+    store.record_epoch(lease, row(1), files(1), {}, ())
+    store.succeed(lease, StopReason.MAX_EPOCHS, EVALUATION)
+    children = tuple(store.submit(JobSpec(init_from=InitFromSpec(job=parent)))[0].id for _ in range(2))
+    assert store.job(parent).children == children
+    assert [store.job(child).parent for child in children] == [parent, parent]
+    with pytest.raises(ParentInUse, match=f"{children[0]}, {children[1]} start from its weights"):
+        store.delete(parent)
+    store.cancel(children[0])
+    with pytest.raises(ParentInUse):
+        store.delete(parent)
+    store.delete(parent, force=True)
+    assert store.job(children[1]).parent == parent, "where it came from stays known"
+
+
+def test_a_database_of_the_first_version_is_migrated_with_its_data(database_url: str) -> None:
+    with first_version(database_url) as connection:
+        spec = JobSpec(init_from=InitFromSpec(job="0193a5b0-0000-7000-8000-000000000001"))
+        columns = {"priority": 0, "dataset": "mnist", "model_kind": "mlp", "max_epochs": 50, "max_attempts": 3}
+        counts = dict.fromkeys(("attempt", "crashes", "beat", "last_event", "last_line", "epoch", "train_seconds"), 0)
+        times = {"created_at": datetime.now(UTC)}
+        job = {"id": "a", "status": "queued", "spec": spec.model_dump_json(), **columns, **counts, **times}
+        names = ", ".join(job)
+        connection.execute(sa.text(f"INSERT INTO jobs ({names}) VALUES (:{', :'.join(job)})"), job)
+    store = JobStore(database_url)
+    store.migrate()
+    assert (store.job("a").spec, store.job("a").parent) == (spec, "0193a5b0-0000-7000-8000-000000000001")
+    assert claimed(store).lease.job_id == "a"
+    store.close()
+
+
+@contextmanager
+def first_version(database_url: str) -> Iterator[sa.Connection]:
+    """A connection to a database as the first release left it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(app.migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    with sa.create_engine(database_url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        yield connection
 
 
 def test_listing_filters_and_pages_through_all_jobs_once(store: JobStore) -> None:
