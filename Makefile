@@ -2,6 +2,7 @@
 # make up     set up, then API and worker until Ctrl-C
 # make test   set up, then everything that CI runs
 # make bench  set up, then the measurements of docs/benchmarks.md
+# make study  set up, then the lab's question about residual connections: docs/residual-study.md
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export WHISTLESTOP_TEST_DATASETS ?= $(abspath $(wildcard ../shared/datasets))
 
 .DEFAULT_GOAL := demo
-.PHONY: demo up test bench format clean
+.PHONY: demo up test bench study format clean
 
 demo: $(VENV)/worker.installed
 	@$(BIN)/python examples/demo.py
@@ -31,6 +32,9 @@ bench: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.trainer
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.api
+
+study: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks.study
 
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .

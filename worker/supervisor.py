@@ -144,7 +144,9 @@ class Run:
                 store.succeed(lease, stop_reason, evaluation, text)
                 self._last_word(f"succeeded ({stop_reason})")
             case Failed(error, passing, text):
-                (store.crash if passing else store.fail)(lease, error, text)
+                (store.crash if passing else store.fail)(
+                    lease, error, [*text, f"failed: {error.type}: {error.message}"]
+                )
                 self._last_word(f"failed: {error.type}: {error.message}")
             case Machine():
                 raise TypeError("a child with a job sent the answer of one without")

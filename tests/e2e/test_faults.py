@@ -104,6 +104,8 @@ def test_a_bad_job_fails_with_its_reason_and_the_next_one_succeeds(service: Serv
     job = service.ended(diverging)
     assert (job["status"], job["error"]["type"], job["attempt"]) == ("failed", "diverged", 1)
     assert "Try a lower learning rate than 100" in job["error"]["message"]
+    *_, last = service.get(f"/jobs/{diverging}/logs")["data"]
+    assert last["text"] == f"failed: diverged: {job['error']['message']}"
     # so much memory that the system refuses it: 65,536 x 65,536 weights are 16 GiB
     resource.prlimit(_forkserver(worker.pid), resource.RLIMIT_AS, (12 << 30, 12 << 30))
     huge = service.ended(service.submit({"dataset": {"name": "digits"}, "model": {"hidden": [65_536, 65_536]}}))
