@@ -11,8 +11,9 @@ from fastapi_offline import FastAPIOffline
 
 from app import __version__, problems
 from app.artifacts import ArtifactStore
+from app.datasets import Datasets
 from app.door import Door
-from app.routes import checkpoints, health, jobs, metrics, workers
+from app.routes import checkpoints, datasets, health, jobs, metrics, workers
 from app.settings import Settings
 from app.store import JobStore
 
@@ -46,10 +47,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.store = store
     app.state.artifacts = ArtifactStore(settings.data_dir / "checkpoints")
+    app.state.datasets = Datasets(settings.dataset_folders)
     app.state.lease_seconds = settings.lease_seconds
     problems.install(app)
     app.add_middleware(Door)
-    for resource in (jobs, metrics, checkpoints, workers, health):
+    for resource in (jobs, metrics, checkpoints, datasets, workers, health):
         app.include_router(resource.router)
 
     @app.get("/", include_in_schema=False)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.datasets import UnknownDataset
 from app.specs import JobSpec
 from app.store import (
     IdempotencyConflict,
@@ -128,6 +129,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(UnusableParent)
     async def bad_parent(request: Request, error: UnusableParent) -> Response:
         field = FieldProblem(pointer="#/init_from/job", code="unusable_parent", message=str(error))
+        return _of_fields(request, [field])
+
+    @app.exception_handler(UnknownDataset)
+    async def unknown_dataset(request: Request, error: UnknownDataset) -> Response:
+        if request.method == "GET":
+            return ProblemResponse(404, "unknown_dataset", "No such data set", str(error), instance=request.url.path)
+        field = FieldProblem(pointer="#/dataset/name", code="unknown_dataset", message=str(error))
         return _of_fields(request, [field])
 
     @app.exception_handler(StoreUnavailable)

@@ -42,9 +42,14 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / 'whistlestop.db'}"
 
     @property
-    def resolved_datasets_dir(self) -> Path:
-        """The folder of raw and prepared data sets, the default filled in."""
-        return self.datasets_dir or self.data_dir / "datasets"
+    def dataset_folders(self) -> tuple[Path, ...]:
+        """Where raw files of data sets are looked for. The last is where new ones, and prepared data sets, go: the
+        folder that was given, unless it is read-only, else the one in the data folder."""
+        own = self.data_dir / "datasets"
+        given = self.datasets_dir or own
+        # The mode is asked, not the system: root may write anywhere, but somebody meant this folder to stay as it is.
+        writable = not given.exists() or given.stat().st_mode & 0o222
+        return (given,) if writable else (given, own)
 
 
 def in_words(error: ValidationError) -> str:

@@ -44,9 +44,10 @@ def _default_kind(kind: str) -> BeforeValidator:
 class DatasetSpec(Value):
     """What to train on, and how its training images are split and varied."""
 
-    name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "digits"] = Field(
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] = Field(
         "mnist",
-        description="The data set. `digits` (1,797 real 8x8 digits) needs no download.",
+        description="`mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `digits` (1,797 real 8x8 digits, no download), "
+        "or an own data set; `GET /datasets` lists them all.",
         examples=["mnist"],
     )
     val_fraction: float = Field(

@@ -28,14 +28,9 @@ class Places:
 
     @classmethod
     def of(cls, settings: Settings) -> Places:
-        """The folders that the settings name. Where the one of the data sets is read-only, what is downloaded and
-        prepared goes to the data folder."""
-        given, own = settings.resolved_datasets_dir, settings.data_dir / "datasets"
-        # The mode is asked, not the system: root may write anywhere, but somebody meant this folder to stay as it is.
-        writable = not given.exists() or given.stat().st_mode & 0o222
-        root = settings.data_dir
-        datasets = given if writable else own
-        return cls(root / "checkpoints", root / "logs", root / "wandb", datasets, tuple(dict.fromkeys((given, own))))
+        """The folders that the settings name."""
+        root, folders = settings.data_dir, settings.dataset_folders
+        return cls(root / "checkpoints", root / "logs", root / "wandb", folders[-1], folders)
 
 
 @dataclass(frozen=True)

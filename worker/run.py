@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 
 from app.artifacts import Artifact, ArtifactStore
+from app.datasets import find_images
 from app.jobs import Checkpoint, JobError, Runtime
 from app.specs import BEST, LAST, EarlyStoppingSpec, EpochRow, Evaluation, JobSpec, StopReason
 from worker import sources
@@ -173,7 +174,9 @@ def _data(spec: JobSpec, places: Places, device: torch.device, line: _Line) -> d
         return sources.fetch(name, places.raw, places.datasets, progress)
 
     def prepared() -> Path:
-        return prepare.prepare(spec.dataset.name, places.raw, places.datasets / "prepared", fetch)
+        name = spec.dataset.name
+        images = find_images(name, places.raw)
+        return prepare.prepare(name, places.raw, images, places.datasets / "prepared", fetch)
 
     path = _while_disk_is_full(line, prepared)
     return _while_disk_is_full(line, lambda: data.load(path, spec.dataset, device))

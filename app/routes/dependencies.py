@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from app.artifacts import ArtifactStore
+from app.datasets import Datasets
 from app.store import JobStore
 
 
@@ -18,8 +19,14 @@ def _artifacts(request: Request) -> ArtifactStore:
     return artifacts
 
 
+def _datasets(request: Request) -> Datasets:
+    datasets: Datasets = request.app.state.datasets
+    return datasets
+
+
 Store = Annotated[JobStore, Depends(_store)]
 Artifacts = Annotated[ArtifactStore, Depends(_artifacts)]
+DatasetsHere = Annotated[Datasets, Depends(_datasets)]
 JobId = Annotated[
     str, Path(description="Id of a job.", max_length=64, examples=["0193a5b0-7c11-7d4e-8f00-5a3b1c9d2e4f"])
 ]

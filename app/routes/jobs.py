@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from app.jobs import Attempt, Job, JobStatus, Record
 from app.problems import responses
-from app.routes.dependencies import Artifacts, JobId, Store
+from app.routes.dependencies import Artifacts, DatasetsHere, JobId, Store
 from app.specs import JobSpec, Name, Tag, Tags, Value
 from app.store import Filters, Order, Sorting, SortKey
 
@@ -115,6 +115,7 @@ class JobPatch(Value):
 )
 def create_job(
     store: Store,
+    datasets: DatasetsHere,
     response: Response,
     spec: Annotated[JobSpec, Body(openapi_examples=EXAMPLES)],
     dry_run: Annotated[bool, Query(description="Check and resolve the spec; create nothing.")] = False,
@@ -129,6 +130,7 @@ def create_job(
     ] = None,
 ) -> Any:
     """Submit a job. `{}` is Exercise 1. JSON, or YAML with `Content-Type: application/yaml`."""
+    datasets.get(spec.dataset.name)
     if dry_run:
         return JSONResponse(spec.model_dump(mode="json"))
     job, replayed = store.submit(spec, idempotency_key)

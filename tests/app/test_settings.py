@@ -22,7 +22,15 @@ def test_the_defaults_are_the_documented_ones(tmp_path: Path, monkeypatch: pytes
     )
     assert found.data_dir == tmp_path / "whistlestop-data"
     assert found.resolved_database_url == f"sqlite:///{tmp_path}/whistlestop-data/whistlestop.db"
-    assert found.resolved_datasets_dir == tmp_path / "whistlestop-data" / "datasets"
+    assert found.dataset_folders == (tmp_path / "whistlestop-data" / "datasets",)
+
+
+def test_a_read_only_data_sets_folder_is_only_read(tmp_path: Path) -> None:
+    given, data = tmp_path / "given", tmp_path / "data"
+    given.mkdir()
+    assert Settings(data_dir=data, datasets_dir=given).dataset_folders == (given,)
+    given.chmod(0o555)
+    assert Settings(data_dir=data, datasets_dir=given).dataset_folders == (given, data / "datasets")
 
 
 def test_the_environment_overrides_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,18 @@ def test_a_fine_tuned_job_starts_from_its_parent_s_weights(shared: Service) -> N
     assert "stem, blocks.0, blocks.1, head" in unknown["error"]["message"]
 
 
+def test_own_images_are_trained_on_from_a_read_only_folder(mnist_root: Path, shared: Service) -> None:
+    if not (mnist_root / "cifar100-subset.tar").exists():
+        pytest.skip("WHISTLESTOP_TEST_DATASETS has no cifar100-subset.tar")
+    listed = {dataset["name"]: dataset["kind"] for dataset in shared.get("/datasets")["data"]}
+    assert (listed["cifar100-subset"], listed["cifar10"]) == ("own", "built-in")
+    spec = {"dataset": {"name": "cifar100-subset"}, "model": {"hidden": [32]}, "training": {"max_epochs": 1}}
+    job = shared.succeeded(shared.submit({**spec, "tracking": None}))
+    assert (job["evaluation"]["samples"], len(job["evaluation"]["per_class"])) == (2000, 100)
+    assert job["evaluation"]["per_class"][0]["name"] == "apple"
+    assert shared.get("/datasets/cifar100-subset")["prepared"]
+
+
 def test_gradient_norms_are_in_the_epoch_events_on_request(shared: Service) -> None:
     job_id = shared.submit({**DIGITS, "diagnostics": "gradients"})
     shared.succeeded(job_id)

@@ -97,7 +97,13 @@ def _split_of(path: Path, spec: DatasetSpec, images: Tensor, labels: Tensor) -> 
     """The split's rows and statistics, kept beside the prepared file: computed once, not by every job."""
     target = path.with_name(f"{path.stem}-split-{spec.val_fraction!r}-{spec.split_seed}.safetensors")
     if not target.exists():
-        train, val = split_indices(labels.numpy(), spec.val_fraction, spec.split_seed)
+        try:
+            train, val = split_indices(labels.numpy(), spec.val_fraction, spec.split_seed)
+        except ValueError as error:
+            raise DatasetBroken(
+                f"{spec.name} cannot be split with dataset.val_fraction {spec.val_fraction:g}: {error}. Each class "
+                "needs an image in either split; choose another val_fraction."
+            ) from error
         mean, std = _statistics(images, torch.from_numpy(train))
         indices = {"train": torch.from_numpy(train), "val": torch.from_numpy(val)}
         save(target, {**indices, "mean": mean, "std": std}, {})

@@ -35,15 +35,6 @@ class Images:
     classes: tuple[str, ...]
 
 
-def find_image_folder(root: Path, name: str) -> Path | None:
-    """`<root>/<name>.tar`, `.zip`, or a folder of that name with both splits in it."""
-    for suffix in (".tar", ".tar.gz", ".zip"):
-        if (root / f"{name}{suffix}").is_file():
-            return root / f"{name}{suffix}"
-    folder = root / name
-    return folder if all((folder / split).is_dir() for split in _SPLITS) else None
-
-
 def read_image_folder(source: Path) -> Images:
     """All images of a source, scaled to one size.
 
@@ -52,21 +43,27 @@ def read_image_folder(source: Path) -> Images:
     names. Raises DatasetBroken, OSError.
     """
     sizes: Counter[tuple[int, int]] = Counter()
-    names: dict[str, set[str]] = {split: set() for split in _SPLITS}
-    counts: Counter[str] = Counter()
+    counts_of: dict[str, Counter[str]] = {split: Counter() for split in _SPLITS}
     grey = True
     for split, label, image in _images(source):
         if split == "train":
             sizes[image.size] += 1
-        names[split].add(label)
-        counts[split] += 1
+        counts_of[split][label] += 1
         grey = grey and image.mode in _GREY
+    counts = {split: found.total() for split, found in counts_of.items()}
+    names = {split: set(found) for split, found in counts_of.items()}
     for split in _SPLITS:
         if not counts[split]:
             raise DatasetBroken(f"{source} has no image in {split}/<class>/.")
     if names["test"] - names["train"]:
         unknown = ", ".join(sorted(names["test"] - names["train"])[:5])
         raise DatasetBroken(f"{source} has test images of classes without training images: {unknown}.")
+    single = [label for label, count in counts_of["train"].items() if count < 2]
+    if single:
+        raise DatasetBroken(
+            f"{source} has a single training image of {', '.join(sorted(single)[:5])}; a class needs at least two, one "
+            "to train on and one to validate."
+        )
     classes = tuple(sorted(names["train"]))
     (width, height), _ = sizes.most_common(1)[0]
     factor = min(1.0, MAX_SIDE / max(width, height))

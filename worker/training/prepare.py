@@ -16,8 +16,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from worker.training.data import DatasetBroken, save, split_indices
-from worker.training.imagefolder import Images, find_image_folder, read_image_folder
+from worker.training.data import DatasetBroken, DatasetUnavailable, save, split_indices
+from worker.training.imagefolder import Images, read_image_folder
 
 _VERSION = 1  # of the prepared files; a new one lets old files lie
 _DIGITS_TEST_FRACTION = 0.2
@@ -30,27 +30,33 @@ _COUNTS = {"mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000)} | dict.
 Fetch = Callable[[str], Path]
 
 
-def prepare(name: str, raw_folders: Sequence[Path], prepared: Path, fetch: Fetch) -> Path:
-    """The prepared file of a data set, made now if it was not before.
+def prepare(name: str, raw_folders: Sequence[Path], images: Path | None, prepared: Path, fetch: Fetch) -> Path:
+    """The prepared file of a data set, made now if it was not before, or if `images` are newer.
 
-    Raw files are looked for in `raw_folders`: in torchvision's layout, then as `<name>.tar`, `<name>.zip` or a folder
-    `<name>/` in image-folder layout. Where there are none, `fetch(name)` gets them and says into which folder.
+    `images` is an archive or folder in image-folder layout. Where it is None, raw files of a built-in data set are
+    looked for in `raw_folders` in torchvision's layout, and else `fetch(name)` gets them and says into which folder.
     Raises DatasetUnavailable, DatasetBroken, OSError.
     """
     target = prepared / f"{name}-v{_VERSION}.safetensors"
-    if target.exists():
+
+    def is_there() -> bool:
+        return target.exists() and (images is None or images.stat().st_mtime <= target.stat().st_mtime)
+
+    if is_there():
         return target
     prepared.mkdir(parents=True, exist_ok=True)
     with FileLock(prepared / f".{name}.lock"):  # two jobs at once: one prepares, the other waits
-        if not target.exists():
-            images = _digits() if name == "digits" else _found(name, raw_folders, fetch)
+        if not is_there():
+            found = _digits() if name == "digits" else _found(name, raw_folders, images, fetch)
+            for outdated in prepared.glob(f"{target.stem}-split-*"):
+                outdated.unlink()
             tensors = {
-                "train_images": torch.from_numpy(np.ascontiguousarray(images.train_images)),
-                "train_labels": _labels(images.train_labels),
-                "test_images": torch.from_numpy(np.ascontiguousarray(images.test_images)),
-                "test_labels": _labels(images.test_labels),
+                "train_images": torch.from_numpy(np.ascontiguousarray(found.train_images)),
+                "train_labels": _labels(found.train_labels),
+                "test_images": torch.from_numpy(np.ascontiguousarray(found.test_images)),
+                "test_labels": _labels(found.test_labels),
             }
-            save(target, tensors, {"classes": json.dumps(images.classes)})
+            save(target, tensors, {"classes": json.dumps(found.classes)})
     return target
 
 
@@ -58,29 +64,30 @@ def _labels(labels: np.ndarray) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def _found(name: str, raw_folders: Sequence[Path], fetch: Fetch) -> Images:
+def _found(name: str, raw_folders: Sequence[Path], images: Path | None, fetch: Fetch) -> Images:
+    found = _checked(name, images, read_image_folder(images)) if images is not None else None
+    if name not in _COUNTS:
+        if found is None:
+            raise DatasetUnavailable(
+                f"There is no data set {name} on the worker's machine. Put {name}.tar, {name}.zip or a folder {name}/ "
+                f"with train/<class>/* and test/<class>/* in it into {raw_folders[-1]}."
+            )
+        return found
     for folder in raw_folders:
-        found = _read(name, folder)
-        if found is not None:
-            return found
-    found = _read(name, fetch(name))
+        found = found or _read_torchvision(name, folder)
+    if found is None:
+        found = _read_torchvision(name, fetch(name))
     if found is None:
         raise DatasetBroken(f"The files of {name} were fetched but are not there.")
     return found
 
 
-def _read(name: str, root: Path) -> Images | None:
-    found = _read_torchvision(name, root)
-    source = find_image_folder(root, name)
-    if found is None and source is not None:
-        found = read_image_folder(source)
-    if found is None:
-        return None
-    counts, expected = (len(found.train_labels), len(found.test_labels)), _COUNTS[name]
-    if counts != expected:
+def _checked(name: str, source: Path, found: Images) -> Images:
+    counts, expected = (len(found.train_labels), len(found.test_labels)), _COUNTS.get(name)
+    if expected is not None and counts != expected:
         raise DatasetBroken(
-            f"The raw files of {name} in {root} hold {counts[0]} training and {counts[1]} test images, not "
-            f"{expected[0]} and {expected[1]}. Delete them to have them fetched again."
+            f"{source} holds {counts[0]} training and {counts[1]} test images; {name} has {expected[0]} and "
+            f"{expected[1]}. Give it another name to train on it as it is."
         )
     return found
 
@@ -116,7 +123,7 @@ def _read_torchvision(name: str, root: Path) -> Images | None:
         ) from error
     classes = {"mnist": _TEN, "fashion_mnist": _FASHION}.get(name) or tuple(train.classes)
     labels = [torch.as_tensor(split.targets).numpy() for split in (train, test)]
-    return Images(_pixels(train.data), labels[0], _pixels(test.data), labels[1], classes)
+    return _checked(name, folder, Images(_pixels(train.data), labels[0], _pixels(test.data), labels[1], classes))
 
 
 def _pixels(data: Tensor | np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.datasets import find_images
 from worker.training.data import DatasetBroken
-from worker.training.imagefolder import find_image_folder, read_image_folder
+from worker.training.imagefolder import read_image_folder
 
 RED, GREEN = (250, 10, 10), (10, 250, 10)
 
@@ -42,7 +43,7 @@ def test_each_kind_of_source_gives_the_same_images(folder: Path, kind: str) -> N
     if kind != "folder":
         shutil.make_archive(str(folder), kind, folder.parent, folder.name)
         shutil.rmtree(folder)
-    source = find_image_folder(folder.parent, "fruit")
+    source = find_images("fruit", (folder.parent / "elsewhere", folder.parent))
     assert source is not None
     found = read_image_folder(source)
     assert found.classes == ("apple", "pear")
@@ -51,10 +52,6 @@ def test_each_kind_of_source_gives_the_same_images(folder: Path, kind: str) -> N
     assert found.test_labels.tolist() == [1]
     assert found.train_images[0, :, 0, 0].tolist() == list(RED)
     assert found.test_images[0, :, 0, 0].tolist() == list(GREEN)
-
-
-def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
-    assert find_image_folder(tmp_path, "fruit") is None
 
 
 def test_images_take_the_most_frequent_size_and_are_cut_at_the_centre(folder: Path) -> None:
@@ -67,19 +64,19 @@ def test_images_take_the_most_frequent_size_and_are_cut_at_the_centre(folder: Pa
 
 
 def test_large_images_are_scaled_down(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        put(tmp_path, f"d/{split}/a/1.png", picture((448, 224)))
-    assert read_image_folder(tmp_path / "d").train_images.shape == (1, 3, 112, 224)
+    for member in ("train/a/1.png", "train/a/2.png", "test/a/1.png"):
+        put(tmp_path, f"d/{member}", picture((448, 224)))
+    assert read_image_folder(tmp_path / "d").train_images.shape == (2, 3, 112, 224)
 
 
 def test_grey_images_have_one_channel_unless_one_has_colour(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        put(tmp_path, f"d/{split}/a/1.png", picture(colour=77))
+    for member in ("train/a/1.png", "train/a/2.png", "test/a/1.png"):
+        put(tmp_path, f"d/{member}", picture(colour=77))
     grey = read_image_folder(tmp_path / "d")
-    assert grey.train_images.shape == (1, 1, 8, 10)
+    assert grey.train_images.shape == (2, 1, 8, 10)
     assert (grey.train_images == 77).all()
-    put(tmp_path, "d/train/a/2.png", picture())
-    assert read_image_folder(tmp_path / "d").train_images.shape == (2, 3, 8, 10)
+    put(tmp_path, "d/train/a/3.png", picture())
+    assert read_image_folder(tmp_path / "d").train_images.shape == (3, 3, 8, 10)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +84,7 @@ def test_grey_images_have_one_channel_unless_one_has_colour(tmp_path: Path) -> N
     [
         ("train/pear/text.png", b"no image", "text.png is no image"),
         ("train/pear/cut.png", None, "cut.png cannot be decoded"),
+        ("train/plum/1.png", "image", "a single training image of plum"),
         ("test/plum/1.png", "image", "test images of classes without training images: plum"),
     ],
 )

@@ -1,0 +1,43 @@
+"""Which data sets there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.datasets import BUILT_IN, Datasets, UnknownDataset, find_images
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, ...]:
+    """A folder that was given, and the service's own."""
+    given, own = tmp_path / "given", tmp_path / "own"
+    for split in ("train", "test"):
+        (given / "pets" / split).mkdir(parents=True)
+    (given / "half" / "train").mkdir(parents=True)
+    (own / "prepared").mkdir(parents=True)
+    for name in ("fruit.zip", "leaves.tar", "notes.txt", "cifar10.tar", "prepared/fruit-v1.safetensors"):
+        (own / name).touch()
+    return given, own
+
+
+def test_own_data_sets_are_archives_and_folders_with_both_splits(folders: tuple[Path, ...]) -> None:
+    found = Datasets(folders).list()
+    assert [dataset.name for dataset in found] == [*BUILT_IN, "fruit", "leaves", "pets"]
+    assert [dataset.kind for dataset in found[-3:]] == ["own"] * 3
+    assert {dataset.name for dataset in found if dataset.prepared} == {"fruit"}
+
+
+def test_images_are_found_in_the_first_folder_that_has_them(folders: tuple[Path, ...]) -> None:
+    given, own = folders
+    assert find_images("fruit", folders) == own / "fruit.zip"
+    assert find_images("pets", folders) == given / "pets"
+    assert find_images("cifar10", folders) == own / "cifar10.tar", "a built-in one may be placed by hand"
+    assert find_images("half", folders) is None
+
+
+def test_an_unknown_one_is_told_with_the_nearest(folders: tuple[Path, ...]) -> None:
+    with pytest.raises(UnknownDataset, match="did you mean 'leaves'"):
+        Datasets(folders).get("leafs")
+    assert [dataset.name for dataset in Datasets((folders[0] / "none",)).list()] == list(BUILT_IN)
