@@ -2,7 +2,7 @@
 # make up     set up, then API and worker until Ctrl-C
 # make test   set up, then everything that CI runs
 # make bench  set up, then the measurements of docs/benchmarks.md
-# make study  set up, then the lab's question about residual connections: docs/residual-study.md
+# make study  set up, then what residual connections and fine-tuning buy: docs/*-study.md
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,7 @@ bench: $(VENV)/dev.installed
 
 study: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.study
+	$(BIN)/python -m benchmarks.finetuning
 
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from app.specs import _TORCHVISION, TorchvisionSpec
+from app.specs import TORCHVISION, TorchvisionSpec
 from worker.training.models import ModelUnavailable, build_net, head_names
 
 
@@ -19,7 +19,7 @@ def spec_of(name: str, image_size: int | None = None) -> TorchvisionSpec:
 def test_every_classifier_of_torchvision_can_be_named() -> None:
     names = torchvision.models.list_models(module=torchvision.models)
     assert len(names) >= 80
-    assert [name for name in names if not re.match(_TORCHVISION, name)] == []
+    assert [name for name in names if not re.match(TORCHVISION, name)] == []
 
 
 @pytest.mark.parametrize(
