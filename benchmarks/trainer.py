@@ -128,7 +128,7 @@ def main() -> None:
         prepared = prepare.prepare("mnist", machine.raw_folders(), None, Path(folder), fetch)
         dataset = data.load(prepared, SPEC.dataset, torch.device("cpu"))
         root = next(root for root in [*found, *machine.raw_folders()] if (root / "MNIST" / "raw").is_dir())
-        threads = choose_threads(SPEC, dataset.shape, len(dataset.classes))
+        threads = choose_threads(SPEC, dataset.shape, len(dataset.classes), torch.get_num_threads())
         contestants: dict[str, tuple[int, Epoch]] = {
             f"service, {threads} thread (its own choice)": (threads, service_epochs(dataset)),
             "bare": (threads, bare_epochs(dataset)),

@@ -35,10 +35,11 @@ class Places:
 
 @dataclass(frozen=True)
 class Assignment:
-    """To the child: the job, and where to train it."""
+    """To the child: the job, and where to train it, with at most `cores` CPU threads."""
 
     claim: Claim
     device: str
+    cores: int
     places: Places
 
 

@@ -116,8 +116,7 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     if spec.init_from is not None:
         path = _verified(artifacts, claim.parent, f"The checkpoint of job {spec.init_from.job}")
         checkpoint.init_from_parent(path, model, head_names(spec.model, dataset.shape, len(dataset.classes)))
-    threads = choose_threads(spec, dataset.shape, len(dataset.classes))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(choose_threads(spec, dataset.shape, len(dataset.classes), assignment.cores))
     training = start(model.to(device), dataset, spec)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     best = claim.checkpoints.get(BEST)
@@ -130,7 +129,7 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     runtime = Runtime(
         device=str(device),
         device_name=device_name(device),
-        threads=threads,
+        threads=torch.get_num_threads(),
         precision=precision,
         parameters=parameters,
         torch=str(torch.__version__),  # a TorchVersion would have the worker import torch

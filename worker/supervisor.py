@@ -55,9 +55,6 @@ class CannotTrain(RuntimeError):
 
 def warm_up(device: str) -> Machine:
     """Start the forkserver, have it import torch, and ask a first child what jobs will run on. Raises CannotTrain."""
-    # Threads that wait by spinning would take the cores from the job in the next slot: two jobs at a time ran 3.3 times
-    # slower instead of 1.8 (libgomp reads this when it is loaded, so it is set before the forkserver starts).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _context.set_forkserver_preload(_PRELOADED)
     connection, process = _start(_probe, device)
     try:
@@ -77,7 +74,9 @@ def warm_up(device: str) -> Machine:
 class Run:
     """A claimed job in its child. `over` once the store knows how it ended, or that the lease is lost."""
 
-    def __init__(self, claim: Claim, store: JobStore, artifacts: ArtifactStore, places: Places, device: str) -> None:
+    def __init__(
+        self, claim: Claim, store: JobStore, artifacts: ArtifactStore, places: Places, device: str, cores: int
+    ) -> None:
         self.lease = claim.lease
         self.over = False
         self.superseded: list[str] = []
@@ -86,7 +85,7 @@ class Run:
         self._waiting: Message | None = None  # said by the child, not yet taken by the store
         self._log = places.logs / f"{self.lease.job_id}-{self.lease.attempt}.txt"
         artifacts.sweep(self.lease.job_id, {checkpoint.key for checkpoint in claim.checkpoints.values()})
-        self.connection, self._process = _start(_child, Assignment(claim, device, places), self._log)
+        self.connection, self._process = _start(_child, Assignment(claim, device, cores, places), self._log)
 
     def attend(self) -> None:
         """Take what the child has said to the store. Raises StoreUnavailable: call again, nothing is lost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,13 @@ def test_every_kind_of_model_goes_through_the_service_twice_to_the_same_bits(
     assert weights[0] == weights[1]
     (tmp_path / "best_model.pth").write_bytes(weights[0])
     assert load_model(tmp_path / "best_model.pth").spec.model.kind == model["kind"]
+
+
+def test_a_job_has_its_share_of_the_cores(shared: Service) -> None:
+    model = {"kind": "cnn", "channels": [64, 64], "blocks": 1}
+    spec = {"dataset": {"name": "digits"}, "model": model, "training": {"max_epochs": 1, "batch_size": 512}}
+    job = shared.succeeded(shared.submit({**spec, "tracking": None}))
+    assert job["runtime"]["threads"] == max(1, (os.cpu_count() or 1) // 2), "the worker has two slots"
 
 
 def test_a_fine_tuned_job_starts_from_its_parent_s_weights(shared: Service) -> None:

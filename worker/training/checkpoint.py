@@ -76,6 +76,7 @@ def save_state(out: IO[bytes], training: Training, spec: JobSpec) -> None:
         "average": training.average.state_dict() if training.average else None,
         "stopping": asdict(training.stopping),
         "seconds": training.seconds,
+        "threads": torch.get_num_threads(),
     }
     torch.save(content, out)
 
@@ -93,6 +94,8 @@ def load_state(path: Path, training: Training, spec: JobSpec, device: torch.devi
         training.average.load_state_dict(content["average"])
     training.stopping = Stopping(**content["stopping"])
     training.seconds = content["seconds"]
+    # A sum over two threads has other last bits than one over four: the worker's slots must not show in the weights.
+    torch.set_num_threads(content["threads"])
 
 
 def init_from_parent(path: Path, model: Classifier, head: frozenset[str]) -> None:

@@ -5,7 +5,6 @@ All three follow from spec and device, never from load: they decide the last bit
 
 from __future__ import annotations
 
-import os
 import platform
 
 import torch
@@ -44,12 +43,12 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def choose_threads(spec: JobSpec, shape: tuple[int, int, int], classes: int) -> int:
-    """CPU threads for a spec on images of `shape`: one, unless a layer has work for more.
+def choose_threads(spec: JobSpec, shape: tuple[int, int, int], classes: int, cores: int) -> int:
+    """CPU threads for a spec on images of `shape`: one, unless a layer has work for `cores`.
 
-    With less than a tenth of a GFLOP a layer and batch, threads wait for each other more than they compute, and two
-    such jobs at a time slow each other down tenfold. A second thread takes a quarter off an epoch of Exercise 1
-    (9 MFLOP) when it has the machine for itself; `benchmarks/trainer.py` prints the ratio.
+    With less than a tenth of a GFLOP a layer and batch, threads wait for each other more than they compute. A second
+    thread takes a quarter off an epoch of Exercise 1 (9 MFLOP) when it has the machine for itself
+    (`benchmarks/trainer.py` prints the ratio).
     """
     with torch.device("meta"):
         net = build_net(spec.model, shape, classes)
@@ -57,7 +56,7 @@ def choose_threads(spec: JobSpec, shape: tuple[int, int, int], classes: int) -> 
         with FlopCounterMode(display=False) as counter:
             net(torch.empty(spec.training.batch_size, *shape))
     work = counter.get_total_flops() / layers
-    return 1 if work < _WORTH_A_THREAD else max(1, (os.cpu_count() or 1))
+    return 1 if work < _WORTH_A_THREAD else cores
 
 
 def choose_precision(spec: JobSpec, device: torch.device) -> str:

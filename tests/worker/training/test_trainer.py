@@ -93,6 +93,17 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(
     assert after.stopping == undisturbed.stopping
 
 
+def test_a_resumed_attempt_goes_on_with_the_threads_of_the_first(digits: Data, tmp_path: Path) -> None:
+    training, _ = run(spec_of(), digits)
+    for count in (2, 1):
+        torch.set_num_threads(count)
+        with (tmp_path / f"{count}.pth").open("wb") as out:
+            save_state(out, training, spec_of())
+    for count in (2, 1):
+        load_state(tmp_path / f"{count}.pth", begin(spec_of(), digits), spec_of(), CPU)
+        assert torch.get_num_threads() == count
+
+
 def test_an_attempt_that_was_cut_off_at_the_end_has_nothing_left_to_train(digits: Data) -> None:
     spec = spec_of()
     training, _ = run(spec, digits)
