@@ -30,6 +30,7 @@ test: $(VENV)/dev.installed $(VENV)/browser.sought
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.trainer
+	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.api
 

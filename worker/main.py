@@ -72,7 +72,7 @@ class WorkerLoop:
         self._store, self._places = store, places
         self._artifacts = ArtifactStore(places.checkpoints)
         self._slots, self._lease_seconds = settings.slots, settings.lease_seconds
-        # Two jobs with threads on all cores take not twice but four to fourteen times as long as one.
+        # Two jobs with threads on all cores take four times as long as one (`benchmarks/convolutions.py`).
         self._cores = max(1, (os.cpu_count() or 1) // settings.slots)
         self._runs: list[Run] = []
         self._superseded: list[tuple[float, str]] = []
