@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service import LONG, Service, child_of, until
+from tests.e2e.service import LONG, Service, child_of, running, until
 
 
 def test_a_killed_training_process_is_tried_again_to_the_same_weights(service: Service) -> None:
@@ -204,3 +204,19 @@ def test_a_device_that_is_not_there_is_told_at_the_start(service: Service) -> No
     process = service.start("worker", device="cuda:63")
     assert process.popen.wait(60) == 2
     assert "WHISTLESTOP_DEVICE=cuda:63" in process.log.read_text()
+
+
+def test_the_same_service_runs_on_postgresql_with_two_workers(postgres_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, database_url=postgres_url, lease_seconds=2) as service:
+        service.api()
+        workers = {worker.pid: worker for worker in (service.worker(), service.worker())}
+        one_epoch = {"dataset": {"name": "digits"}, "training": {"max_epochs": 1}, "tracking": None}
+        jobs = [service.submit({**one_epoch, "seed": seed}) for seed in range(12)]
+        assert [service.succeeded(job_id)["attempt"] for job_id in jobs] == [1] * 12
+        job_id = service.submit({**LONG, "training": {"max_epochs": 100, "batch_size": 16}})
+        service.reaches(job_id, 3)
+        (busy,) = [worker["pid"] for worker in service.get("/workers")["data"] if worker["running"]]
+        workers[busy].popen.kill()
+        service.succeeded(job_id)
+        assert service.outcomes(job_id) == ["lease_expired", "succeeded"]
+        assert [row["epoch"] for row in service.figures(job_id)] == list(range(1, 101))
