@@ -74,6 +74,6 @@ class Datasets:
         return self._of(name)
 
     def _of(self, name: str) -> Dataset:
-        prepared = any((folder / "prepared" / f"{name}-v1.safetensors").exists() for folder in self._folders)
+        prepared = (self._folders[-1] / "prepared" / f"{name}-v1.safetensors").exists()
         kind: Literal["built-in", "own"] = "built-in" if name in BUILT_IN else "own"
         return Dataset(name=name, kind=kind, description=BUILT_IN.get(name), prepared=prepared)

