@@ -43,7 +43,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+        # Highlighting a long answer takes the browser many seconds, in which the page stands still.
+        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "syntaxHighlight": False},
     )
     app.state.store = store
     app.state.artifacts = ArtifactStore(settings.data_dir / "checkpoints")

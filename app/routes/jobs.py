@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Header, Query, Response, status
 from pydantic import ConfigDict, Field
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from app.jobs import Attempt, Job, JobStatus, Record
 from app.problems import responses
 from app.routes.dependencies import Artifacts, DatasetsHere, JobId, Store
-from app.specs import JobSpec, Name, Tag, Tags, Value
+from app.specs import Figures, JobSpec, Name, Tag, Tags, Value
 from app.store import Filters, Order, Sorting, SortKey
 
 router = APIRouter(tags=["jobs"])
@@ -75,17 +75,25 @@ class JobView(Job):
     links: Links = Field(description="Paths of what belongs to the job.")
 
     @classmethod
-    def of(cls, job: Job) -> JobView:
+    def of(cls, job: Job) -> Self:
         """The job, linked."""
         here = f"/jobs/{job.id}"
         parts = {name: f"{here}/{name}" for name in Links.model_fields if name != "self"}
         return cls(**dict(job), links=Links(self=here, **parts))
 
 
+class ListedJob(JobView):
+    """A job in a list: its evaluation without the classes and the confusion matrix, which `GET /jobs/{id}` has."""
+
+    evaluation: Figures | None = Field(  # type: ignore[assignment]  # serialised as less than it is
+        description="The best weights on the test split; null until then."
+    )
+
+
 class JobPage(Record):
     """A page of jobs."""
 
-    data: list[JobView] = Field(description="The jobs.")
+    data: list[ListedJob] = Field(description="The jobs.")
     next: str | None = Field(description="Pass as `cursor` for the next page; null on the last.")
 
 
@@ -159,7 +167,7 @@ def list_jobs(
     filters = Filters(status, tag, name, dataset, model)
     sorting = Sorting(sort, order or ("asc" if sort == "val_loss" else "desc"))
     page = store.list_jobs(filters, sorting, limit, cursor)
-    return JobPage(data=[JobView.of(job) for job in page.data], next=page.next)
+    return JobPage(data=[ListedJob.of(job) for job in page.data], next=page.next)
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses=responses(404, 422))

@@ -31,7 +31,7 @@ from app.specs.optimizers import (
     SGDSpec,
     StepSpec,
 )
-from app.specs.results import ClassFigures, EpochRow, Evaluation, StopReason
+from app.specs.results import ClassFigures, EpochRow, Evaluation, Figures, StopReason
 from app.specs.value import Value
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "EarlyStoppingSpec",
     "EpochRow",
     "Evaluation",
+    "Figures",
     "InitFromSpec",
     "JobSpec",
     "MLPSpec",

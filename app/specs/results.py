@@ -44,8 +44,8 @@ class ClassFigures(Value):
     support: int = Field(ge=0, description="Test images of the class.", examples=[1010])
 
 
-class Evaluation(Value):
-    """The best weights on the test split. Precision, recall and F1 are weighted by class support."""
+class Figures(Value):
+    """The best weights on the test split, in numbers. Precision, recall and F1 are weighted by class support."""
 
     split: Literal["test"] = Field("test", description="The split.", examples=["test"])
     samples: int = Field(ge=1, description="Test images.", examples=[10000])
@@ -54,6 +54,11 @@ class Evaluation(Value):
     precision: float = Field(description="Weighted precision.", examples=[0.9769])
     recall: float = Field(description="Weighted recall.", examples=[0.9768])
     f1: float = Field(description="Weighted F1.", examples=[0.9768])
+
+
+class Evaluation(Figures):
+    """The best weights on the test split, class by class too."""
+
     per_class: Annotated[tuple[ClassFigures, ...], Field(strict=False)] = Field(description="Each class.")
     confusion_matrix: Annotated[tuple[Annotated[tuple[int, ...], Field(strict=False)], ...], Field(strict=False)] = (
         Field(description="`confusion_matrix[i][j]`: images of class i that were taken for class j.")

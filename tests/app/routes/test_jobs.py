@@ -56,6 +56,17 @@ def test_a_repeated_key_gives_the_same_job_and_another_body_409(api: TestClient)
     assert len(api.get("/jobs").json()["data"]) == 1
 
 
+def test_a_list_leaves_out_what_only_one_job_has_room_for(api: TestClient, api_store: JobStore) -> None:
+    job_id = api.post("/jobs", json={}).json()["id"]
+    lease = claimed(api_store).lease
+    api_store.record_epoch(lease, row(1), files(1), {}, ())
+    api_store.succeed(lease, StopReason.MAX_EPOCHS, EVALUATION)
+    (listed,) = api.get("/jobs").json()["data"]
+    whole = api.get(f"/jobs/{job_id}").json()
+    assert whole["evaluation"].keys() - listed["evaluation"].keys() == {"per_class", "confusion_matrix"}
+    assert {**whole, "evaluation": listed["evaluation"]} == listed
+
+
 def test_jobs_are_filtered_sorted_and_paged(api: TestClient, api_store: JobStore) -> None:
     for number in range(5):
         spec = {"name": f"run-{number}", "tags": ["odd" if number % 2 else "even"], "max_attempts": 1}
