@@ -1,4 +1,4 @@
-"""The door of the API: limits the size of a body, and turns a YAML body into JSON. Knows nothing of jobs."""
+"""The door of the API: what a body may be (its type, size and pace), and YAML into JSON. Knows nothing of jobs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import json
 import re
 from typing import Any
 
+import anyio
 import yaml
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.problems import ProblemResponse
 
 MAX_BODY_BYTES = 1 << 20
+CHUNK_SECONDS = 30.0
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+_ARCHIVES = (
+    "application/x-tar",
+    "application/tar",
+    "application/gzip",
+    "application/x-gzip",
+    "application/zip",
+    "application/x-zip-compressed",
+    "application/octet-stream",
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,29 +62,56 @@ class Door:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers, patient = Headers(scope=scope), _patient(receive)
         try:
-            body = await _read(headers, receive)
+            if (scope["method"], scope["path"]) == ("POST", "/datasets"):
+                if _media_type(headers) not in _ARCHIVES:
+                    raise _unsupported(headers, "application/x-tar, application/gzip or application/zip", "x-tar")
+                await self.app(scope, patient, send)
+                return
+            body = await _read(headers, patient)
             if _media_type(headers) in _YAML:
                 body = _json_of(body)
                 scope = {**scope, "headers": list(scope["headers"])}
                 changed = MutableHeaders(scope=scope)
                 changed["content-type"], changed["content-length"] = "application/json", str(len(body))
-            elif body:
-                _must_be_json(headers)
+            elif body and not _is_json(_media_type(headers)):
+                raise _unsupported(headers, "application/json or application/yaml", "json")
         except _Refused as refused:
-            status, code, title = refused.status, refused.code, refused.title
-            extra = {"Connection": "close"} if status == 413 else None
-            refusal = ProblemResponse(status, code, title, str(refused), instance=scope["path"], headers=extra)
+            extra = {"Connection": "close"} if refused.status_code in (408, 413) else None
+            refusal = ProblemResponse(
+                refused.status_code,
+                refused.code,
+                refused.title,
+                refused.detail,
+                instance=scope["path"],
+                headers=extra,
+            )
             await refusal(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
 
 
-class _Refused(Exception):
+class _Refused(HTTPException):
+    """Raised outside of the application or, while it reads a body, inside."""
+
     def __init__(self, status: int, code: str, title: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.title = status, code, title
+        super().__init__(status, detail)
+        self.code, self.title = code, title
+
+
+def _patient(receive: Receive) -> Receive:
+    """`receive`, but not for ever: a body that comes in drops must not keep a connection."""
+
+    async def patient() -> Message:
+        try:
+            with anyio.fail_after(CHUNK_SECONDS):
+                return await receive()
+        except TimeoutError as error:
+            detail = f"Nothing of the body came for {CHUNK_SECONDS:g} s. Send it again."
+            raise _Refused(408, "body_too_slow", "The body is too slow", detail) from error
+
+    return patient
 
 
 async def _read(headers: Headers, receive: Receive) -> bytes:
@@ -101,17 +140,19 @@ def _media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _must_be_json(headers: Headers) -> None:
-    # A form or plain text can be posted by any web page that the user happens to open; JSON cannot (CORS).
-    found = _media_type(headers)
-    if found != "application/json" and not (found.startswith("application/") and found.endswith("+json")):
-        raise _Refused(
-            415,
-            "unsupported_media_type",
-            "The body is of a type that is not understood",
-            f"Content-Type is {found[:100] or 'missing'!r}, expected application/json or application/yaml. "
-            "With curl, add -H 'Content-Type: application/json'.",
-        )
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _unsupported(headers: Headers, expected: str, example: str) -> _Refused:
+    # A form or plain text can be posted by any web page that the user happens to open; these types cannot (CORS).
+    return _Refused(
+        415,
+        "unsupported_media_type",
+        "The body is of a type that is not understood",
+        f"Content-Type is {_media_type(headers)[:100] or 'missing'!r}, expected {expected}. "
+        f"With curl, add -H 'Content-Type: application/{example}'.",
+    )
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -49,6 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.store = store
     app.state.artifacts = ArtifactStore(settings.data_dir / "checkpoints")
     app.state.datasets = Datasets(settings.dataset_folders)
+    app.state.datasets.sweep()
+    app.state.max_upload_bytes = settings.max_upload_bytes
     app.state.lease_seconds = settings.lease_seconds
     problems.install(app)
     app.add_middleware(Door)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import logging
 import math
@@ -15,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.datasets import UnknownDataset
+from app.datasets import DatasetExists, DatasetFixed, NotPrepared, UnknownDataset, UploadRefused
 from app.specs import JobSpec
 from app.store import (
     IdempotencyConflict,
@@ -90,11 +91,13 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     words = {
         400: "The request cannot be read.",
         404: "There is no such thing.",
+        408: "The body came too slowly.",
         409: "The job's status, or an earlier call, does not allow this.",
         413: "The body is too large.",
         415: "The body is of a type that is not understood.",
         416: "The range lies outside the file.",
         422: "A field is wrong.",
+        507: "The disk is full. Nothing was kept.",
         503: "The database cannot be used now. Nothing was changed; try again.",
     }
     schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -106,6 +109,9 @@ _REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
     NotRecorded: (404, "not_recorded", "Not there (yet)"),
     IllegalTransition: (409, "illegal_transition", "The job's status does not allow this"),
     ParentInUse: (409, "parent_in_use", "Other jobs need this one"),
+    DatasetExists: (409, "dataset_exists", "The name is taken"),
+    DatasetFixed: (409, "dataset_fixed", "Only what was uploaded can be deleted"),
+    NotPrepared: (404, "not_prepared", "Not there (yet)"),
     IdempotencyConflict: (409, "idempotency_conflict", "The idempotency key was used for another body"),
 }
 
@@ -133,10 +139,25 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(UnknownDataset)
     async def unknown_dataset(request: Request, error: UnknownDataset) -> Response:
-        if request.method == "GET":
+        if request.url.path != "/jobs":
             return ProblemResponse(404, "unknown_dataset", "No such data set", str(error), instance=request.url.path)
         field = FieldProblem(pointer="#/dataset/name", code="unknown_dataset", message=str(error))
         return _of_fields(request, [field])
+
+    @app.exception_handler(UploadRefused)
+    async def bad_upload(request: Request, error: UploadRefused) -> Response:
+        status, code = (413, "body_too_large") if error.too_large else (422, "bad_dataset")
+        return ProblemResponse(status, code, "The archive is no data set", str(error), instance=request.url.path)
+
+    @app.exception_handler(OSError)
+    async def storage(request: Request, error: OSError) -> Response:
+        log.error("%s", error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        status, code = (507, "disk_full") if full else (503, "storage_unavailable")
+        detail = f"The data folder cannot be used: {error.strerror or error}. Nothing was kept; try again."
+        return ProblemResponse(
+            status, code, "The disk cannot be used now", detail, instance=request.url.path, headers={"Retry-After": "5"}
+        )
 
     @app.exception_handler(StoreUnavailable)
     async def unavailable(request: Request, error: StoreUnavailable) -> Response:
@@ -173,6 +194,14 @@ def install(app: FastAPI) -> None:
         )
 
 
+_HTTP = {
+    400: ("unreadable_body", "The body cannot be read"),
+    404: ("not_found", "Not found"),
+    405: ("method_not_allowed", "Method not allowed"),
+    408: ("body_too_slow", "The body is too slow"),
+}
+
+
 def _refused(request: Request, error: HTTPException) -> Response:
     path = request.url.path
     details = {
@@ -181,12 +210,8 @@ def _refused(request: Request, error: HTTPException) -> Response:
         400: "The body cannot be read as JSON: it must be UTF-8 text with a JSON object, such as {}.",
     }
     detail = details.get(error.status_code, str(error.detail))
-    codes = {400: "unreadable_body", 404: "not_found", 405: "method_not_allowed"}
-    code = codes.get(error.status_code, "refused")
+    code, title = _HTTP.get(error.status_code, ("refused", "Refused"))
     headers = dict(error.headers) if error.headers else None
-    title = {400: "The body cannot be read", 404: "Not found", 405: "Method not allowed"}.get(
-        error.status_code, "Refused"
-    )
     return ProblemResponse(error.status_code, code, title, detail, instance=path, headers=headers)
 
 

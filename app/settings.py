@@ -29,6 +29,7 @@ class Settings(BaseSettings):
         "auto", description="auto, cpu, cuda, cuda:1 or mps."
     )
     slots: int = Field(1, ge=1, le=256, description="Jobs at a time on one worker.")
+    max_upload_bytes: int = Field(4 << 30, ge=1, description="Largest archive that POST /datasets takes, in bytes.")
     lease_seconds: float = Field(30.0, ge=1, le=86_400, description="How long a silent worker keeps its job.")
 
     @field_validator("data_dir", "datasets_dir")

@@ -125,7 +125,7 @@ def main() -> None:
             found.append(sources.fetch(name, (), Path(folder), lambda *_: None))
             return found[0]
 
-        prepared = prepare.prepare("mnist", machine.raw_folders(), None, Path(folder), fetch)
+        prepared = prepare.prepare("mnist", machine.raw_folders(), None, Path(folder) / "mnist.safetensors", fetch)
         dataset = data.load(prepared, SPEC.dataset, torch.device("cpu"))
         root = next(root for root in [*found, *machine.raw_folders()] if (root / "MNIST" / "raw").is_dir())
         threads = choose_threads(SPEC, dataset.shape, len(dataset.classes), torch.get_num_threads())

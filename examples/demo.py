@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from app.prepared import prepared_file
 from app.settings import Settings
 from worker.messages import Places
 
@@ -182,10 +183,8 @@ def _classify(weights: Path, settings: Settings) -> None:
         from worker.training.data import load  # noqa: PLC0415
 
     model = load_model(weights)
-    prepared = Places.of(settings).datasets / "prepared"
-    test = load(
-        next(prepared.glob(f"{model.spec.dataset.name}-v?.safetensors")), model.spec.dataset, torch.device("cpu")
-    ).test
+    dataset = model.spec.dataset
+    test = load(prepared_file(Places.of(settings).datasets, dataset.name), dataset, torch.device("cpu")).test
     rows = torch.linspace(0, len(test) - 1, SHOWN).long()
     images, labels = test.images[rows], test.labels[rows]
     probabilities, taken = model.predict(images).max(dim=1)

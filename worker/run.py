@@ -20,10 +20,12 @@ from typing import Any, TypeVar
 import torch
 
 from app.artifacts import Artifact, ArtifactStore
-from app.datasets import find_images
+from app.imagefolder import find_images
 from app.jobs import Checkpoint, JobError, Runtime
-from app.specs import BEST, LAST, EarlyStoppingSpec, EpochRow, Evaluation, JobSpec, StopReason
+from app.prepared import prepared_file
+from app.specs import BEST, LAST, EarlyStoppingSpec, EpochRow, Evaluation, JobSpec, StopReason, TorchvisionSpec
 from worker import sources
+from worker.imagefolder import read_images
 from worker.messages import (
     Assignment,
     EpochDone,
@@ -42,7 +44,8 @@ from worker.training.device import DeviceUnavailable, choose_device, choose_prec
 from worker.training.early_stopping import Stopping, in_words
 from worker.training.evaluate import evaluate
 from worker.training.finetune import UnknownBlock
-from worker.training.models import Classifier, ModelUnavailable, build_net, head_names
+from worker.training.models import Classifier, ModelUnavailable, build_net, head_names, pretrained_url
+from worker.training.probe import fit_probe
 from worker.training.trainer import Diverged, Epoch, Training, seed_of, start, train_model, why_stop
 
 FULL_DISK_PAUSE = 5.0
@@ -113,9 +116,13 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     dataset = _data(spec, places, device, line)
     torch.manual_seed(seed_of(spec.seed, 0))
     model = Classifier(build_net(spec.model, dataset.shape, len(dataset.classes)), dataset.mean, dataset.std)
-    if spec.init_from is not None:
-        path = _verified(artifacts, claim.parent, f"The checkpoint of job {spec.init_from.job}")
-        checkpoint.init_from_parent(path, model, head_names(spec.model, dataset.shape, len(dataset.classes)))
+    if (origin := spec.init_from) is not None:
+        head = head_names(spec.model, dataset.shape, len(dataset.classes))
+        if origin.job is not None:
+            path = _verified(artifacts, claim.parent, f"The checkpoint of job {origin.job}")
+            checkpoint.init_from_parent(path, model, head)
+        else:
+            checkpoint.init_from_pretrained(_pretrained(spec, places, line), model, head)
     torch.set_num_threads(choose_threads(spec, dataset.shape, len(dataset.classes), assignment.cores))
     training = start(model.to(device), dataset, spec)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -137,7 +144,8 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     line.say(Started(runtime, (_described(spec, runtime, dataset),)))
     tracker = _tracker(assignment, line)
 
-    for epoch_done in train_model(training, dataset, spec, precision=precision):
+    epochs = fit_probe if spec.model.kind == "linear_probe" else train_model
+    for epoch_done in epochs(training, dataset, spec, precision=precision):
         with line.bookkeeping:
             put = functools.partial(_put, artifacts, lease.job_id, lease.attempt, epoch_done.row.epoch, line)
             files = _save(put, training, dataset, spec, epoch_done)
@@ -159,15 +167,7 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
 
 
 def _data(spec: JobSpec, places: Places, device: torch.device, line: _Line) -> data.Data:
-    last_source, last_time = "", 0.0
-
-    def progress(source: str, received: int, expected: int | None) -> None:
-        nonlocal last_source, last_time
-        new, now = source != last_source, time.monotonic()
-        if new or now - last_time > _PROGRESS_PAUSE or received == expected:
-            last_source, last_time = source, now
-            text = (f"downloading {spec.dataset.name} from {source}",) if new else ()
-            line.say(Happened("data", {"source": source, "received": received, "expected": expected}, text))
+    progress = _progress(f"downloading {spec.dataset.name}", line)
 
     def fetch(name: str) -> Path:
         return sources.fetch(name, places.raw, places.datasets, progress)
@@ -175,10 +175,36 @@ def _data(spec: JobSpec, places: Places, device: torch.device, line: _Line) -> d
     def prepared() -> Path:
         name = spec.dataset.name
         images = find_images(name, places.raw)
-        return prepare.prepare(name, places.raw, images, places.datasets / "prepared", fetch)
+        own = prepare.Own(images, read_images) if images else None
+        return prepare.prepare(name, places.raw, own, prepared_file(places.datasets, name), fetch)
 
     path = _while_disk_is_full(line, prepared)
     return _while_disk_is_full(line, lambda: data.load(path, spec.dataset, device))
+
+
+def _pretrained(spec: JobSpec, places: Places, line: _Line) -> Path:
+    model, origin = spec.model, spec.init_from
+    assert isinstance(model, TorchvisionSpec)
+    assert origin is not None
+    assert origin.pretrained is not None
+    url = pretrained_url(model.name, origin.pretrained)
+    progress = _progress("downloading weights", line)
+    folders = [folder / "pretrained" for folder in places.raw]
+    return _while_disk_is_full(line, lambda: sources.fetch_file(url, folders, places.datasets / "pretrained", progress))
+
+
+def _progress(what: str, line: _Line) -> sources.Progress:
+    last_source, last_time = "", 0.0
+
+    def progress(source: str, received: int, expected: int | None) -> None:
+        nonlocal last_source, last_time
+        new, now = source != last_source, time.monotonic()
+        if new or now - last_time > _PROGRESS_PAUSE or received == expected:
+            last_source, last_time = source, now
+            text = (f"{what} from {source}",) if new else ()
+            line.say(Happened("data", {"source": source, "received": received, "expected": expected}, text))
+
+    return progress
 
 
 Put = Callable[[str, Callable[[Any], None]], Artifact]
@@ -294,6 +320,7 @@ _KNOWN: dict[type[Exception], str] = {
     Diverged: "diverged",
     data.DatasetUnavailable: "dataset_unavailable",
     data.DatasetBroken: "dataset_broken",
+    sources.WeightsUnavailable: "weights_unavailable",
     checkpoint.BadCheckpoint: "checkpoint_damaged",
     DeviceUnavailable: "device_unavailable",
     ModelUnavailable: "model_unavailable",

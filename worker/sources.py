@@ -84,6 +84,43 @@ def fetch(name: str, folders: Sequence[Path], target: Path, progress: Progress) 
     )
 
 
+class WeightsUnavailable(RuntimeError):
+    """Pretrained weights cannot be fetched, and are not there."""
+
+
+def fetch_file(url: str, folders: Sequence[Path], target: Path, progress: Progress) -> Path:
+    """A file of pretrained weights: the one that is in a folder of `folders` or in PyTorch's cache already, else
+    fetched into `target`. Raises WeightsUnavailable, naming the file to place; OSError."""
+    name = url.rpartition("/")[2]
+    cache = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub" / "checkpoints"
+    for folder in [*folders, cache]:
+        if (folder / name).is_file():
+            return folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target) as made:
+        part = Path(made) / name
+        try:
+            with part.open("wb") as out:
+                _download(url, out, progress)
+            _check_name(part)
+        except (Unreachable, Broken) as error:
+            raise WeightsUnavailable(
+                f"The pretrained weights cannot be fetched from {url} ({error}). "
+                f"To place them by hand, put {name} into {target} on the worker's machine."
+            ) from error
+        part.replace(target / name)
+    return target / name
+
+
+def _check_name(file: Path) -> None:
+    """The names of torchvision's files end with the beginning of their sha256: `resnet18-f37072fd.pth`."""
+    expected = file.stem.rpartition("-")[2]
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if re.fullmatch(r"[0-9a-f]{8}", expected) and not found.startswith(expected):
+        raise Broken(f"{file.name} has sha256 {found}")
+
+
 def _by_hand(name: str, wanted: Sequence[str], target: Path) -> str:
     if name in ("mnist", "fashion_mnist"):
         packed = ", ".join(f"{Path(file).name}.gz" for file in wanted)

@@ -138,9 +138,9 @@ def create_job(
     ] = None,
 ) -> Any:
     """Submit a job. `{}` is Exercise 1. JSON, or YAML with `Content-Type: application/yaml`."""
-    datasets.get(spec.dataset.name)
+    datasets.check(spec.dataset.name)
     if dry_run:
-        return JSONResponse(spec.model_dump(mode="json"))
+        return JSONResponse(store.resolve(spec).model_dump(mode="json"))
     job, replayed = store.submit(spec, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:

@@ -7,6 +7,7 @@ so the OpenAPI page explains itself, and `JobSpec()` is the lab's Exercise 1.
 from app.specs.job import (
     BEST,
     LAST,
+    DatasetName,
     DatasetSpec,
     EarlyStoppingSpec,
     InitFromSpec,
@@ -18,7 +19,7 @@ from app.specs.job import (
     TrainingSpec,
     WandbSpec,
 )
-from app.specs.models import TORCHVISION, CNNSpec, MLPSpec, ModelSpec, ResNetSpec, TorchvisionSpec
+from app.specs.models import TORCHVISION, CNNSpec, LinearProbeSpec, MLPSpec, ModelSpec, ResNetSpec, TorchvisionSpec
 from app.specs.optimizers import (
     AdamSpec,
     AdamWSpec,
@@ -43,6 +44,7 @@ __all__ = [
     "CNNSpec",
     "ClassFigures",
     "CosineSpec",
+    "DatasetName",
     "DatasetSpec",
     "EarlyStoppingSpec",
     "EpochRow",
@@ -50,6 +52,7 @@ __all__ = [
     "Figures",
     "InitFromSpec",
     "JobSpec",
+    "LinearProbeSpec",
     "MLPSpec",
     "ModelSpec",
     "Name",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from app.specs.models import MLPSpec, ModelSpec
+from app.specs.models import LinearProbeSpec, MLPSpec, ModelSpec
 from app.specs.optimizers import AdamSpec, NoSchedulerSpec, OptimizerSpec, SchedulerSpec
 from app.specs.value import Value
 
@@ -15,13 +15,14 @@ LAST: Literal["last.pth"] = "last.pth"
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\w.:/=+-]+$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Tags = Annotated[tuple[Tag, ...], Field(strict=False, max_length=32)]
 
 
 class DatasetSpec(Value):
     """What to train on, and how its training images are split and varied."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] = Field(
+    name: DatasetName = Field(
         "mnist",
         description="`mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `digits` (1,797 real 8x8 digits, no download), "
         "or an own data set; `GET /datasets` lists them all.",
@@ -157,13 +158,19 @@ class EarlyStoppingSpec(Value):
 
 
 class InitFromSpec(Value):
-    """Fine-tuning: start from another job's checkpoint. A head for another number of classes is replaced."""
+    """Fine-tuning: start from another job's checkpoint, or from weights that torchvision offers. A head for another
+    number of classes is replaced."""
 
-    job: str = Field(
-        min_length=1,
-        max_length=64,
+    job: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None,
         description="Id of the job whose weights to start from.",
         examples=["0193a5b0-7c11-7d4e-8f00-5a3b1c9d2e4f"],
+    )
+    pretrained: Annotated[str, StringConstraints(pattern=r"^\w{1,64}$")] | None = Field(
+        None,
+        description="Instead of `job`, for a model of kind `torchvision`: the name of its pretrained weights, such as "
+        "`IMAGENET1K_V1`, or `DEFAULT` for the best.",
+        examples=[None],
     )
     checkpoint: Literal["best_model.pth"] = Field(BEST, description="Which of its checkpoints.", examples=[BEST])
     freeze: Annotated[str, StringConstraints(pattern=r"^(none|backbone|until:[\w.]+)$")] = Field(
@@ -190,6 +197,12 @@ class InitFromSpec(Value):
         "null: all at once.",
         examples=[1],
     )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> InitFromSpec:
+        if (self.job is None) == (self.pretrained is None):
+            raise ValueError("init_from takes either job or pretrained; give one of the two")
+        return self
 
 
 class WandbSpec(Value):
@@ -262,3 +275,26 @@ class JobSpec(Value):
         "is shut down does not count.",
         examples=[3],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_probe_has_one_epoch(cls, spec: Any) -> Any:
+        model = spec.get("model") if isinstance(spec, dict) else None
+        training = spec.get("training", {}) if isinstance(spec, dict) else None
+        if isinstance(model, dict) and model.get("kind") == "linear_probe" and isinstance(training, dict):
+            return {**spec, "training": {"max_epochs": 1, **training}}
+        return spec
+
+    @model_validator(mode="after")
+    def _parts_that_need_each_other(self) -> JobSpec:
+        origin = self.init_from
+        if isinstance(self.model, LinearProbeSpec):
+            if origin is None or origin.job is None:
+                raise ValueError("a linear_probe needs init_from.job, the job whose features it classifies")
+            if self.training.max_epochs != 1:
+                raise ValueError("a linear_probe is fitted at once: leave training.max_epochs out, or give 1")
+        if origin is not None and origin.pretrained is not None and self.model.kind != "torchvision":
+            raise ValueError(
+                f"init_from.pretrained takes a model of kind torchvision, not {self.model.kind}; or start from a job"
+            )
+        return self

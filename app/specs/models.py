@@ -97,6 +97,28 @@ class TorchvisionSpec(Value):
     )
 
 
+class LinearProbeSpec(Value):
+    """A linear classifier on the frozen features of another job's network: the baseline that fine-tuning must beat.
+
+    scikit-learn's logistic regression fits it at once, so it has one epoch. `init_from.job` names the network.
+    """
+
+    kind: Literal["linear_probe"] = Field(description="The kind of model.", examples=["linear_probe"])
+    C: float = Field(
+        1.0,
+        gt=0,
+        le=1e9,
+        description="Inverse of the strength of L2 regularisation, as in scikit-learn.",
+        examples=[1.0],
+    )
+    max_iter: int = Field(1000, ge=1, le=1_000_000, description="Most iterations of L-BFGS.", examples=[1000])
+    backbone: Backbone | None = Field(
+        None, description="The network that gives the features; filled in from the parent's spec.", examples=[None]
+    )
+
+
+Backbone = Annotated[MLPSpec | CNNSpec | ResNetSpec | TorchvisionSpec, Field(discriminator="kind")]
 ModelSpec = Annotated[
-    MLPSpec | CNNSpec | ResNetSpec | TorchvisionSpec, Field(discriminator="kind"), default_kind("mlp")
+    MLPSpec | CNNSpec | ResNetSpec | TorchvisionSpec | LinearProbeSpec, Field(discriminator="kind"), default_kind("mlp")
 ]
+LinearProbeSpec.model_rebuild()

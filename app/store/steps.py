@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from app.artifacts import Artifact
 from app.jobs import Checkpoint, JobError, JobStatus, Lease, storable
-from app.specs import EpochRow, JobSpec
+from app.specs import EpochRow, InitFromSpec, JobSpec, LinearProbeSpec
 from app.store import rows
 from app.store.database import now
 from app.store.errors import IllegalTransition, JobNotFound, LeaseLost, UnusableParent
@@ -160,15 +160,28 @@ def replace_checkpoint(db: sa.Connection, job_id: str, name: str, file: Artifact
     return before.key if before else None
 
 
-def parent_checkpoint(db: sa.Connection, spec: JobSpec) -> Checkpoint:
-    assert spec.init_from is not None
-    found = checkpoint(db, spec.init_from.job, spec.init_from.checkpoint)
-    if found is None:
+def parent_checkpoint(db: sa.Connection, origin: InitFromSpec | None) -> Checkpoint | None:
+    """The weights that a spec starts from; None where it starts from no job, or from one that is gone."""
+    if origin is None or origin.job is None:
+        return None
+    return checkpoint(db, origin.job, origin.checkpoint)
+
+
+def resolve(db: sa.Connection, spec: JobSpec) -> JobSpec:
+    """The spec with what only its parent knows. Raises UnusableParent."""
+    origin = spec.init_from
+    if origin is None or origin.job is None:
+        return spec
+    if parent_checkpoint(db, origin) is None:
         raise UnusableParent(
-            f"Job '{spec.init_from.job}' has no checkpoint '{spec.init_from.checkpoint}'. "
+            f"Job '{origin.job}' has no checkpoint '{origin.checkpoint}'. "
             "Give the id of a job that has finished an epoch; GET /jobs?status=succeeded lists such jobs."
         )
-    return found
+    if not isinstance(spec.model, LinearProbeSpec) or spec.model.backbone is not None:
+        return spec
+    theirs = JobSpec.model_validate_json(job_row(db, origin.job).spec).model
+    backbone = theirs.backbone if isinstance(theirs, LinearProbeSpec) else theirs
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"backbone": backbone})})
 
 
 def queue_positions(db: sa.Connection, queued: Sequence[rows.Row]) -> dict[str, int]:

@@ -82,8 +82,7 @@ class JobStore:
 
         Raises IdempotencyConflict where the key's spec was another, UnusableParent.
         """
-        text = spec.model_dump_json()
-        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        fingerprint = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
         job_id = str(uuid7())
         with self._db.write() as db:
             if idempotency_key is not None:
@@ -98,8 +97,7 @@ class JobStore:
                     if used.fingerprint != fingerprint:
                         raise IdempotencyConflict(idempotency_key, used.job_id)
                     return self._job(db, used.job_id), True
-            if spec.init_from is not None:
-                steps.parent_checkpoint(db, spec)
+            spec = steps.resolve(db, spec)
             db.execute(
                 jobs.insert().values(
                     id=job_id,
@@ -108,7 +106,7 @@ class JobStore:
                     priority=spec.priority,
                     dataset=spec.dataset.name,
                     model_kind=spec.model.kind,
-                    spec=text,
+                    spec=spec.model_dump_json(),
                     parent_id=spec.init_from.job if spec.init_from else None,
                     max_epochs=spec.training.max_epochs,
                     max_attempts=spec.max_attempts,
@@ -118,6 +116,11 @@ class JobStore:
             steps.set_tags(db, job_id, spec.tags)
             steps.add_event(db, job_id, "queued")
             return self._job(db, job_id), False
+
+    def resolve(self, spec: JobSpec) -> JobSpec:
+        """The spec as `submit` would store it. Raises UnusableParent."""
+        with self._db.read() as db:
+            return steps.resolve(db, spec)
 
     def job(self, job_id: str) -> Job:
         """One job. Raises JobNotFound."""
@@ -292,9 +295,7 @@ class JobStore:
             steps.add_event(db, job_id, "started", worker_id=worker_id)
             spec = JobSpec.model_validate_json(row.spec)
             left = {file.name: file for name in (BEST, LAST) if (file := steps.checkpoint(db, job_id, name))}
-            origin = spec.init_from
-            parent = steps.checkpoint(db, origin.job, origin.checkpoint) if origin else None
-            return Claim(lease, spec, left, parent)
+            return Claim(lease, spec, left, steps.parent_checkpoint(db, spec.init_from))
 
     def still_held(self, leases: Sequence[Lease]) -> set[Lease]:
         """Those of the leases that are still their jobs' own."""

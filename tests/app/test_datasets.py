@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.datasets import BUILT_IN, Datasets, UnknownDataset, find_images
+from app.datasets import BUILT_IN, Datasets, UnknownDataset
+from app.imagefolder import find_images
 
 
 @pytest.fixture
@@ -16,8 +17,8 @@ def folders(tmp_path: Path) -> tuple[Path, ...]:
     for split in ("train", "test"):
         (given / "pets" / split).mkdir(parents=True)
     (given / "half" / "train").mkdir(parents=True)
-    (own / "prepared").mkdir(parents=True)
-    for name in ("fruit.zip", "leaves.tar", "notes.txt", "cifar10.tar", "prepared/fruit-v1.safetensors"):
+    own.mkdir()
+    for name in ("fruit.zip", "leaves.tar", "notes.txt", "cifar10.tar"):
         (own / name).touch()
     return given, own
 
@@ -26,7 +27,6 @@ def test_own_data_sets_are_archives_and_folders_with_both_splits(folders: tuple[
     found = Datasets(folders).list()
     assert [dataset.name for dataset in found] == [*BUILT_IN, "fruit", "leaves", "pets"]
     assert [dataset.kind for dataset in found[-3:]] == ["own"] * 3
-    assert {dataset.name for dataset in found if dataset.prepared} == {"fruit"}
 
 
 def test_images_are_found_in_the_first_folder_that_has_them(folders: tuple[Path, ...]) -> None:

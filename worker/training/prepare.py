@@ -1,13 +1,15 @@
 """Raw files of a data set, as they come, into one prepared file. Done once a machine.
 
 A prepared file holds `uint8` images `[N, C, H, W]` and `int64` labels of both splits (safetensors, so it is mapped
-and never unpickled), and the names of the classes.
+and never unpickled), the names of the classes with their counts, and the mean and standard deviation of the training
+images' channels.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from worker.training.data import DatasetBroken, DatasetUnavailable, save, split_indices
-from worker.training.imagefolder import Images, read_image_folder
+from worker.training.data import DatasetBroken, DatasetUnavailable, save, split_indices, statistics
 
-_VERSION = 1  # of the prepared files; a new one lets old files lie
 _DIGITS_TEST_FRACTION = 0.2
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _TEN = tuple("0123456789")
@@ -30,25 +30,42 @@ _COUNTS = {"mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000)} | dict.
 Fetch = Callable[[str], Path]
 
 
-def prepare(name: str, raw_folders: Sequence[Path], images: Path | None, prepared: Path, fetch: Fetch) -> Path:
-    """The prepared file of a data set, made now if it was not before, or if `images` are newer.
+@dataclass(frozen=True)
+class Images:
+    """A data set in memory: images `[N, C, H, W] uint8` and labels `[N]`."""
 
-    `images` is an archive or folder in image-folder layout. Where it is None, raw files of a built-in data set are
-    looked for in `raw_folders` in torchvision's layout, and else `fetch(name)` gets them and says into which folder.
-    Raises DatasetUnavailable, DatasetBroken, OSError.
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Own:
+    """Images that somebody placed: an archive or a folder, and what reads it."""
+
+    source: Path
+    read: Callable[[Path], Images]
+
+
+def prepare(name: str, raw_folders: Sequence[Path], own: Own | None, target: Path, fetch: Fetch) -> Path:
+    """`target`, the prepared file of a data set, made now if it was not before, or if own images are newer.
+
+    Where `own` is None, raw files of a built-in data set are looked for in `raw_folders` in torchvision's layout,
+    and else `fetch(name)` gets them and says into which folder. Raises DatasetUnavailable, DatasetBroken, OSError.
     """
-    target = prepared / f"{name}-v{_VERSION}.safetensors"
 
     def is_there() -> bool:
-        return target.exists() and (images is None or images.stat().st_mtime <= target.stat().st_mtime)
+        return target.exists() and (own is None or own.source.stat().st_mtime <= target.stat().st_mtime)
 
     if is_there():
         return target
-    prepared.mkdir(parents=True, exist_ok=True)
-    with FileLock(prepared / f".{name}.lock"):  # two jobs at once: one prepares, the other waits
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{name}.lock")):  # two jobs at once: one prepares, the other waits
         if not is_there():
-            found = _digits() if name == "digits" else _found(name, raw_folders, images, fetch)
-            for outdated in prepared.glob(f"{target.stem}-split-*"):
+            found = _digits() if name == "digits" else _found(name, raw_folders, own, fetch)
+            for outdated in target.parent.glob(f"{target.stem}-split-*"):
                 outdated.unlink()
             tensors = {
                 "train_images": torch.from_numpy(np.ascontiguousarray(found.train_images)),
@@ -56,7 +73,13 @@ def prepare(name: str, raw_folders: Sequence[Path], images: Path | None, prepare
                 "test_images": torch.from_numpy(np.ascontiguousarray(found.test_images)),
                 "test_labels": _labels(found.test_labels),
             }
-            save(target, tensors, {"classes": json.dumps(found.classes)})
+            mean, std = statistics(tensors["train_images"], torch.arange(len(found.train_labels)))
+            labels = {"train": found.train_labels, "test": found.test_labels}
+            counts = {
+                split: np.bincount(values, minlength=len(found.classes)).tolist() for split, values in labels.items()
+            }
+            told = {"classes": found.classes, "counts": counts, "mean": mean.tolist(), "std": std.tolist()}
+            save(target, tensors, {key: json.dumps(value) for key, value in told.items()})
     return target
 
 
@@ -64,8 +87,8 @@ def _labels(labels: np.ndarray) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def _found(name: str, raw_folders: Sequence[Path], images: Path | None, fetch: Fetch) -> Images:
-    found = _checked(name, images, read_image_folder(images)) if images is not None else None
+def _found(name: str, raw_folders: Sequence[Path], own: Own | None, fetch: Fetch) -> Images:
+    found = _checked(name, own.source, own.read(own.source)) if own is not None else None
     if name not in _COUNTS:
         if found is None:
             raise DatasetUnavailable(

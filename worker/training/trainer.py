@@ -101,19 +101,19 @@ def train_model(training: Training, data: Data, spec: JobSpec, *, precision: str
         loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.int64)
         gradients = Gradients(model) if spec.diagnostics == "gradients" else None
         lr = optimizer.param_groups[0]["lr"]
-        for batch in torch.split(order, settings.batch_size):
+        for images, labels in data.train.batches(order, settings.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            for part in torch.split(batch, math.ceil(len(batch) / settings.micro_batches)):
-                x, y = data.train.images[part], data.train.labels[part]
-                x = x if augment is None else augment(x, generator)
+            size = math.ceil(len(labels) / settings.micro_batches)
+            for part, y in zip(torch.split(images, size), torch.split(labels, size), strict=True):
+                x = part if augment is None else augment(part, generator)
                 mixed = mix(x, y, settings.mixup, settings.cutmix, rng) if mixes else None
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                     logits = model(x if mixed is None else mixed.images).float()
                 loss = _loss(logits, y, mixed, weight, settings.label_smoothing)
-                loss = loss if len(part) == len(batch) else loss * (len(part) / len(batch))
+                loss = loss if len(y) == len(labels) else loss * (len(y) / len(labels))
                 loss.backward()  # type: ignore[no-untyped-call]
                 # Summed on the device: reading a number back here would wait for every step.
-                loss_sum += loss.detach() * len(batch)
+                loss_sum += loss.detach() * len(labels)
                 correct += (logits.detach().argmax(1) == y).sum()
             if gradients is not None:
                 gradients.add()
@@ -215,5 +215,5 @@ def predict(model: Classifier, split: Split, precision: str = "fp32") -> tuple[T
     model.eval()
     batch_size = max(1, min(4096, _EVAL_PIXELS // split.images[0].numel()))
     with torch.autocast(split.labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = [model(split.images[batch]).float() for batch in torch.split(split.index, batch_size)]
+        logits = [model(images).float() for images, _ in split.batches(split.index, batch_size)]
     return torch.cat(logits), split.labels[split.index]

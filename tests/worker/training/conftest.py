@@ -23,7 +23,7 @@ def never(name: str) -> Path:
 @pytest.fixture(scope="session")
 def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The prepared file of `digits`."""
-    return prepare("digits", (), None, tmp_path_factory.mktemp("prepared"), never)
+    return prepare("digits", (), None, tmp_path_factory.mktemp("prepared") / "digits.safetensors", never)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,9 @@ from sklearn.datasets import load_digits
 
 from app.specs import DatasetSpec
 from tests.worker.training.conftest import CPU, never
+from worker.imagefolder import read_images
 from worker.training.data import Data, DatasetBroken, load, split_indices
-from worker.training.prepare import prepare
+from worker.training.prepare import Own, prepare
 
 
 @given(
@@ -68,10 +69,10 @@ def test_another_split_seed_holds_out_other_images(digits_file: Path, digits: Da
 
 def test_eight_jobs_at_once_prepare_a_data_set_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        files = set(pool.map(lambda _: prepare("digits", (), None, tmp_path, never), range(8)))
+        files = set(pool.map(lambda _: prepare("digits", (), None, tmp_path / "digits.safetensors", never), range(8)))
     (file,) = files
     written = file.stat().st_mtime_ns
-    assert prepare("digits", (), None, tmp_path, never).stat().st_mtime_ns == written
+    assert prepare("digits", (), None, tmp_path / "digits.safetensors", never).stat().st_mtime_ns == written
     assert not list(tmp_path.glob(".writing-*"))
 
 
@@ -88,17 +89,20 @@ def test_own_images_are_prepared_again_when_they_have_changed(tmp_path: Path) ->
     archive = tmp_path / "own.tar"
     for count in (5, 10):
         shutil.make_archive(str(tmp_path / "own"), "tar", own_data(tmp_path / f"images-{count}", count))
-        file = prepare("own", (), archive, tmp_path / "prepared", never)
+        file = prepare("own", (), Own(archive, read_images), tmp_path / "prepared" / "own", never)
         found = load(file, DatasetSpec(name="own", val_fraction=0.4), CPU)
         assert (len(found.train) + len(found.val), len(found.test)) == (2 * count, 2 * count)
         assert found.classes == ("a", "b")
         written = file.stat().st_mtime_ns
-        assert prepare("own", (), archive, tmp_path / "prepared", never).stat().st_mtime_ns == written
+        assert (
+            prepare("own", (), Own(archive, read_images), tmp_path / "prepared" / "own", never).stat().st_mtime_ns
+            == written
+        )
         time.sleep(0.02)
 
 
 def test_a_split_that_leaves_a_class_out_is_told_with_what_to_do(tmp_path: Path) -> None:
-    file = prepare("own", (), own_data(tmp_path / "own", 4), tmp_path / "prepared", never)
+    file = prepare("own", (), Own(own_data(tmp_path / "own", 4), read_images), tmp_path / "prepared" / "own", never)
     with pytest.raises(
         DatasetBroken, match=r"^own cannot be split with dataset.val_fraction 0.1: .* another val_fraction.$"
     ):
@@ -107,7 +111,7 @@ def test_a_split_that_leaves_a_class_out_is_told_with_what_to_do(tmp_path: Path)
 
 def test_images_of_a_built_in_data_set_must_be_all_of_it(tmp_path: Path) -> None:
     with pytest.raises(DatasetBroken, match="holds 8 training and 8 test images; cifar10 has 50000 and 10000"):
-        prepare("cifar10", (), own_data(tmp_path / "cifar10", 4), tmp_path / "prepared", never)
+        prepare("cifar10", (), Own(own_data(tmp_path / "cifar10", 4), read_images), tmp_path / "cifar", never)
 
 
 def test_a_damaged_prepared_file_is_told_with_what_to_do(digits_file: Path, tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_a_damaged_split_is_told_by_its_own_name(digits_file: Path, tmp_path: Pa
 
 
 def test_raw_files_that_are_there_are_used_from_a_read_only_folder(mnist_root: Path, tmp_path: Path) -> None:
-    file = prepare("mnist", (mnist_root,), None, tmp_path, never)
+    file = prepare("mnist", (mnist_root,), None, tmp_path / "mnist.safetensors", never)
     found = load(file, DatasetSpec(), CPU)
     assert (len(found.train), len(found.val), len(found.test)) == (54_000, 6_000, 10_000)
     # the published statistics of the 60,000 training images
@@ -148,5 +152,5 @@ def test_raw_files_that_are_cut_off_are_told_with_their_folder(mnist_root: Path,
     labels.chmod(0o644)
     labels.write_bytes(labels.read_bytes()[:-1])
     with pytest.raises(DatasetBroken, match="Delete"):
-        prepare("mnist", (tmp_path / "raw",), None, tmp_path / "prepared", never)
+        prepare("mnist", (tmp_path / "raw",), None, tmp_path / "prepared" / "mnist.safetensors", never)
     assert not list((tmp_path / "prepared").glob("*.safetensors"))

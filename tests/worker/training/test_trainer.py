@@ -12,7 +12,7 @@ import torch
 from app.specs import EpochRow, JobSpec, StopReason
 from tests.worker.training.conftest import CPU, spec_of
 from worker.training.checkpoint import BadCheckpoint, load_state, save_state
-from worker.training.data import Data, Split
+from worker.training.data import Data, Split, load
 from worker.training.models import Classifier, build_net
 from worker.training.trainer import Diverged, Epoch, Training, predict, seed_of, start, train_model, why_stop
 
@@ -91,6 +91,19 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(
     assert bits(after) == bits(undisturbed)
     assert [figures(epoch.row) for epoch in rest] == [figures(epoch.row) for epoch in epochs[cut:]]
     assert after.stopping == undisturbed.stopping
+
+
+@pytest.mark.parametrize("parts", [VARIETY[0], VARIETY[5], VARIETY[7], VARIETY[8], VARIETY[10]])
+def test_streamed_images_give_the_same_bits_as_resident_ones(
+    digits: Data, digits_file: Path, parts: dict[str, Any]
+) -> None:
+    spec = spec_of(**parts)
+    streamed = load(digits_file, spec.dataset, CPU, resident=False)
+    assert streamed.train.streamed
+    (one, first), (two, second) = run(spec, digits), run(spec, streamed)
+    assert bits(one) == bits(two)
+    assert [figures(epoch.row) for epoch in first] == [figures(epoch.row) for epoch in second]
+    assert torch.equal(predict(one.model, digits.test)[0], predict(two.model, streamed.test)[0])
 
 
 def test_a_resumed_attempt_goes_on_with_the_threads_of_the_first(digits: Data, tmp_path: Path) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from app.specs import CNNSpec, MLPSpec, ModelSpec, ResNetSpec, TorchvisionSpec
+from app.specs import CNNSpec, LinearProbeSpec, MLPSpec, ModelSpec, ResNetSpec, TorchvisionSpec
 from worker.training.models.cnn import CNN, FastNet
 from worker.training.models.mlp import MLP
-from worker.training.models.torchvision import ModelUnavailable, Torchvision
+from worker.training.models.probe import LinearProbe
+from worker.training.models.torchvision import ModelUnavailable, Torchvision, pretrained_url
 
 __all__ = [
     "CNN",
     "MLP",
     "Classifier",
     "FastNet",
+    "LinearProbe",
     "ModelUnavailable",
     "Torchvision",
     "block_of",
     "build_net",
     "head_names",
+    "pretrained_url",
 ]
 
 _CIFAR_CHANNELS = (16, 32, 64)
@@ -76,6 +79,11 @@ def build_net(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> nn.
             return CNN(shape, classes, channels, (depth - 2) // 6, residual=True)
         case TorchvisionSpec():
             return Torchvision(shape, classes, spec.name, spec.image_size)
+        case LinearProbeSpec():
+            if spec.backbone is None:
+                raise ModelUnavailable("This linear_probe has no backbone; submit it with init_from.job.")
+            head = _head_of(spec.backbone, shape)
+            return LinearProbe(build_net(spec.backbone, shape, 2), head, classes)
 
 
 def head_names(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> frozenset[str]:
@@ -83,6 +91,16 @@ def head_names(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> fr
     with torch.device("meta"):
         ours, other = (build_net(spec, shape, count).state_dict() for count in (classes, classes + 1))
     return frozenset(f"net.{name}" for name, weight in ours.items() if weight.shape != other[name].shape)
+
+
+def _head_of(spec: ModelSpec, shape: tuple[int, int, int]) -> str:
+    """The path of a network's last layer. Raises ModelUnavailable where it is not linear."""
+    (path,) = {name.removeprefix("net.").rpartition(".")[0] for name in head_names(spec, shape, 2)}
+    with torch.device("meta"):
+        head = build_net(spec, shape, 2).get_submodule(path)
+    if not isinstance(head, nn.Linear):
+        raise ModelUnavailable(f"A linear_probe needs a network whose last layer is linear; {spec.kind}'s is not.")
+    return path
 
 
 def block_of(name: str) -> str:

@@ -47,3 +47,16 @@ class Torchvision(nn.Module):
             x = F.interpolate(x, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
         logits: Tensor = self.net(x)
         return logits
+
+
+def pretrained_url(name: str, weights: str) -> str:
+    """Where torchvision's pretrained weights of a model are. Raises ModelUnavailable where it has none of that name."""
+    from torchvision.models import get_model_weights  # noqa: PLC0415  (likewise)
+
+    offered = get_model_weights(name)
+    if weights not in offered.__members__:
+        raise ModelUnavailable(
+            f"torchvision has no weights {weights!r} of {name}; it has {', '.join(offered.__members__) or 'none'}."
+        )
+    url: str = offered[weights].url
+    return url

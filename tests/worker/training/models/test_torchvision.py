@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
 from app.specs import TORCHVISION, TorchvisionSpec
-from worker.training.models import ModelUnavailable, build_net, head_names
+from worker.training.checkpoint import BadCheckpoint, init_from_pretrained
+from worker.training.models import Classifier, ModelUnavailable, build_net, head_names, pretrained_url
 
 
 def spec_of(name: str, image_size: int | None = None) -> TorchvisionSpec:
@@ -57,3 +59,29 @@ def test_an_image_that_is_too_small_is_told_with_what_to_do() -> None:
 def test_the_head_is_what_follows_from_the_number_of_classes(name: str, head: str) -> None:
     found = head_names(spec_of(name, 64), (3, 32, 32), 10)
     assert found == {f"net.net.{head}.weight", f"net.net.{head}.bias"}
+
+
+def test_pretrained_weights_are_taken_all_but_the_head(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs = torchvision.models.get_model("shufflenet_v2_x0_5", weights=None)  # 1,000 classes, as they are offered
+    torch.save(theirs.state_dict(), tmp_path / "shufflenet.pth")
+    spec = spec_of("shufflenet_v2_x0_5", 64)
+    unit = torch.ones(3)
+    model = Classifier(build_net(spec, (3, 32, 32), 10), unit, unit)
+    head = {name: weight.clone() for name, weight in model.state_dict().items() if ".fc." in name}
+    init_from_pretrained(tmp_path / "shufflenet.pth", model, head_names(spec, (3, 32, 32), 10))
+    for name, weight in model.state_dict().items():
+        if name in head:
+            assert torch.equal(weight, head[name])
+        elif name not in ("scale", "shift"):
+            assert torch.equal(weight, theirs.state_dict()[name.removeprefix("net.net.")])
+    other = spec_of("squeezenet1_1", 64)
+    with pytest.raises(BadCheckpoint, match="do not fit this model"):
+        model = Classifier(build_net(other, (3, 32, 32), 10), unit, unit)
+        init_from_pretrained(tmp_path / "shufflenet.pth", model, head_names(other, (3, 32, 32), 10))
+
+
+def test_weights_that_torchvision_does_not_have_are_told_with_those_that_it_has() -> None:
+    assert pretrained_url("resnet18", "DEFAULT").endswith("/resnet18-f37072fd.pth")
+    with pytest.raises(ModelUnavailable, match="no weights 'IMAGENET22K' of resnet18; it has IMAGENET1K_V1, DEFAULT"):
+        pretrained_url("resnet18", "IMAGENET22K")
