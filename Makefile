@@ -28,8 +28,8 @@ test: $(VENV)/dev.installed $(VENV)/browser.sought
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest
 
-bench: $(VENV)/dev.installed
-	$(BIN)/python -m benchmarks.trainer
+bench: $(VENV)/bench.installed
+	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.api
@@ -58,6 +58,10 @@ $(VENV)/worker.installed: pyproject.toml | $(BIN)/python
 $(VENV)/dev.installed: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[worker,dev]'
 	@touch $@ $(VENV)/worker.installed
+
+$(VENV)/bench.installed: pyproject.toml $(VENV)/dev.installed
+	$(PIP) install -e '.[worker,dev,bench]'
+	@touch $@
 
 # The browser of tests/e2e/test_swagger_ui.py: one that is there, or Playwright's, or Debian's. Without any it is skipped.
 $(VENV)/browser.sought: $(VENV)/dev.installed

@@ -1,23 +1,35 @@
-"""A training step of convolutional networks on the CPU: by number format, and with another such job beside it.
+"""Convolutional networks on the CPU: a step by number format and with another such job beside it, and an epoch of
+ResNet-20 beside a stock `DataLoader` loop in fp32.
 
 `python -m benchmarks.convolutions` measures; with arguments (variant, precision, threads) it is one contestant.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
 
 from app.specs import JobSpec
 from benchmarks import machine
+from worker.imagefolder import read_images
+from worker.training import data, prepare
+from worker.training.device import choose_precision
 from worker.training.finetune import lr_groups
 from worker.training.models import Classifier, build_net
 from worker.training.optim import build_optimizer
+from worker.training.trainer import start, train_model
 
 STEPS, WARM_UP = 20, 3
 
@@ -48,6 +60,91 @@ def at_a_time(count: int, *contestant: str) -> list[float]:
     return [float(process.communicate()[0]) for process in running]
 
 
+class Pictures(Dataset[tuple[torch.Tensor, int]]):
+    """CIFAR images as torchvision has them: an array, a PIL image of each, transforms one by one."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, dataset: data.Data) -> None:
+        self.images, self.labels = images.permute(0, 2, 3, 1).numpy(), labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(dataset.mean.tolist(), dataset.std.tolist()),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+
+
+def epochs_beside_stock(images: int, rounds: int) -> None:
+    """An epoch over so many CIFAR-10 images: the service's trainer, and the loop of the tutorials."""
+    source = next(iter(machine.raw_folders())) / "cifar10.tar"
+    if not source.exists():
+        print(f"the comparison with a stock loop is left out: there is no {source}")
+        return
+    spec = JobSpec.model_validate(
+        {
+            "dataset": {"name": "cifar10", "augment": "standard"},
+            "model": {"kind": "resnet", "variant": "resnet20"},
+            "optimizer": {"kind": "sgd"},
+            "training": {"max_epochs": 1000},
+            "early_stopping": None,
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        own = prepare.Own(source, read_images)
+        prepared = prepare.prepare("cifar10", (), own, Path(folder) / "cifar10.safetensors", Path)
+        whole = data.load(prepared, spec.dataset, torch.device("cpu"))
+    parts = {
+        "train": dataclasses.replace(whole.train, index=whole.train.index[:images]),
+        "val": dataclasses.replace(whole.val, index=whole.val.index[: images // 9]),
+    }
+    dataset = dataclasses.replace(whole, **parts)
+    torch.manual_seed(0)
+    model = Classifier(build_net(spec.model, dataset.shape, 10), dataset.mean, dataset.std)
+    precision = choose_precision(spec, torch.device("cpu"))
+    ours: Iterator[object] = train_model(start(model, dataset, spec), dataset, spec, precision=precision)
+
+    net = build_net(spec.model, dataset.shape, 10)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    loaders = [
+        DataLoader(
+            Pictures(split.images[split.index], split.labels[split.index], dataset), 128, shuffle=True, num_workers=2
+        )
+        for split in (dataset.train, dataset.val)
+    ]
+
+    def stock() -> None:
+        for training, loader in zip((True, False), loaders, strict=True):
+            net.train(training)
+            with torch.set_grad_enabled(training):
+                for x, y in loader:
+                    loss = F.cross_entropy(net(x), y)
+                    if training:
+                        optimizer.zero_grad()
+                        loss.backward()  # type: ignore[no-untyped-call]
+                        optimizer.step()
+                    loss.item()
+
+    seconds: dict[str, list[float]] = {"service": [], "stock": []}
+    for turn in range(rounds + 1):
+        for name, epoch in (("service", lambda: next(ours)), ("stock", stock)):
+            began = time.perf_counter()
+            epoch()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    print(
+        f"ResNet-20, an epoch of {images:,} images: service ({precision}) {medians['service']:.1f} s, stock (fp32, "
+        f"num_workers=2) {medians['stock']:.1f} s: {medians['stock'] / medians['service']:.1f} times (aim: 2.5)"
+    )
+
+
 def main() -> None:
     """Measure and print."""
     cores = str(torch.get_num_threads())
@@ -59,6 +156,7 @@ def main() -> None:
     for threads in (cores, "1"):
         slowest = max(at_a_time(2, "resnet20", "bf16", threads))
         print(f"resnet20  bf16  {threads} threads, two at a time {slowest:6.0f} ms")
+    epochs_beside_stock(6_400, 3)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What does fine-tuning buy? From CIFAR-10 to a hundred images a class of CIFAR-100, through the service.
 
 Three ways to the same budget of epochs: from scratch, fine-tuned from a CIFAR-10 job, and with that job's layers
-frozen, so that only a linear head is trained. Writes docs/finetuning-study.md from what the API answers. Needs
-cifar10.tar and cifar100-subset.tar in the folder that WHISTLESTOP_TEST_DATASETS names.
+frozen, so that only a linear head is trained; and scikit-learn's linear probe of the same features. Writes
+docs/finetuning-study.md and the table in examples/README.md from what the API answers. Needs cifar10.tar and
+cifar100-subset.tar in the folder that WHISTLESTOP_TEST_DATASETS names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tests.e2e.service import Json
 
 SEEDS = (0, 1, 2)
 PARENT_EPOCHS, EPOCHS = 6, 6
-PAGE = Path(__file__).parent.parent / "docs" / "finetuning-study.md"
+PROBE_C = 0.01
+ROOT = Path(__file__).parent.parent
 COMMON: Json = {
     "model": {"kind": "resnet", "variant": "fast", "width": 0.5},
     "scheduler": {"kind": "onecycle"},
@@ -69,27 +71,41 @@ def main() -> int:
             for way, init_from in ways.items()
             for seed in SEEDS
         }
+        for seed in SEEDS:
+            jobs["linear probe", seed] = service.submit(
+                {
+                    "name": "linear probe",
+                    "dataset": {"name": "cifar100-subset", "split_seed": seed},
+                    "model": {"kind": "linear_probe", "C": PROBE_C},
+                    "init_from": {"job": parent},
+                    "tracking": None,
+                }
+            )
         ended = {key: service.succeeded(job_id, 3600) for key, job_id in jobs.items()}
     rows = []
-    for way in ways:
+    for way in dict.fromkeys(way for way, _ in jobs):
         found = [ended[way, seed]["evaluation"] for seed in SEEDS]
         accuracy, loss = ([each[name] for each in found] for name in ("accuracy", "loss"))
         rows.append(
             f"| {way} | {ended[way, 0]['runtime']['parameters']:,} | {statistics.mean(accuracy):.2%} "
             f"({min(accuracy):.2%} to {max(accuracy):.2%}) | {statistics.mean(loss):.2f} |"
         )
+    table = f"""| way | weights that train | test accuracy: mean (lowest to highest) | test loss |
+| --- | --- | --- | --- |
+{chr(10).join(rows)}"""
     text = f"""# What does fine-tuning buy?
 
 `make study` trains these jobs through the service and writes this page. The parent: the `fast` residual network at half
 width, {PARENT_EPOCHS} epochs of CIFAR-10, {parent_accuracy:.2%} test accuracy. Its children: {EPOCHS} epochs on 100
 images a class of CIFAR-100 (90 to train on, 10 to validate, 20 to test), equal in all but `init_from`; seeds
-{", ".join(map(str, SEEDS))}. Here: {machine.described()}, {(time.monotonic() - began) / 60:.0f} minutes.
+{", ".join(map(str, SEEDS))}. The linear probe is scikit-learn's logistic regression on the parent's features
+(C = {PROBE_C:g}, without augmentation); it has no randomness of its own, so its three runs differ in the split.
+Here: {machine.described()}, {(time.monotonic() - began) / 60:.0f} minutes.
 
-| way | weights that train | test accuracy: mean (lowest to highest) | test loss |
-| --- | --- | --- | --- |
-{chr(10).join(rows)}
+{table}
 """
-    PAGE.write_text(text)
+    (ROOT / "docs" / "finetuning-study.md").write_text(text)
+    machine.write_between(ROOT / "examples" / "README.md", "finetuning", table)
     print(text)
     return 0
 

@@ -36,3 +36,12 @@ def service(**settings: object) -> Iterator[Service]:
         made.api()
         made.worker()
         yield made
+
+
+def write_between(page: Path, marker: str, text: str) -> None:
+    """Put `text` between the comments `<!-- marker -->` and `<!-- /marker -->` of a page."""
+    before, start, rest = page.read_text().partition(f"<!-- {marker} -->\n")
+    _, end, after = rest.partition(f"<!-- /{marker} -->")
+    if not (start and end):
+        raise ValueError(f"{page} has no <!-- {marker} --> ... <!-- /{marker} -->")
+    page.write_text(f"{before}{start}{text.strip()}\n{end}{after}")

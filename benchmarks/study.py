@@ -1,7 +1,8 @@
-"""What do residual connections buy? Plain and residual MLPs of growing depth on MNIST, through the service.
+"""What do residual connections buy? Plain and residual MLPs on MNIST, and CNNs on CIFAR-10, through the service.
 
-Every pair differs in `residual` alone: the hidden widths are equal, so the skips are identities but for the first.
-Writes docs/residual-study.md and its picture from what the API answers.
+Every pair differs in `residual` alone: the MLPs' hidden widths are equal, so the skips are identities but for the
+first, and the CNNs' skips have no parameters. Writes docs/residual-study.md, its picture and the table in
+examples/README.md from what the API answers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,7 +22,11 @@ from tests.e2e.service import Json, Service
 DEPTHS = (2, 10, 20, 40)
 SEEDS = (0, 1, 2)
 EPOCHS = 5
-DOCS = Path(__file__).parent.parent / "docs"
+CNN_BLOCKS = (3, 9)  # a stage: 20 and 56 layers
+CNN_EPOCHS = 2
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+Kind = tuple[int, bool]
 
 
 def spec(depth: int, residual: bool, seed: int) -> Json:
@@ -34,6 +40,40 @@ def spec(depth: int, residual: bool, seed: int) -> Json:
         "diagnostics": "gradients",
         "seed": seed,
     }
+
+
+def cnn_spec(blocks: int, residual: bool, seed: int) -> Json:
+    """One job of the study, scaled down: half of the training images, half of ResNet-20's channels."""
+    return {
+        "name": f"cnn-{6 * blocks + 2}-{'residual' if residual else 'plain'}-{seed}",
+        "dataset": {"name": "cifar10", "augment": "light", "val_fraction": 0.5},
+        "model": {"kind": "cnn", "channels": [8, 16, 32], "blocks": blocks, "residual": residual},
+        "optimizer": {"kind": "sgd", "lr": 0.1, "weight_decay": 1e-4},
+        "scheduler": {"kind": "onecycle"},
+        "training": {"max_epochs": CNN_EPOCHS},
+        "early_stopping": None,
+        "tracking": None,
+        "seed": seed,
+    }
+
+
+def trained(service: Service, kinds: list[Kind], make: Callable[[int, bool, int], Json]) -> dict[Kind, list[Json]]:
+    """The jobs of each kind, one a seed, once all have succeeded."""
+    jobs = {(kind, seed): service.submit(make(*kind, seed)) for kind in kinds for seed in SEEDS}
+    ended = {key: service.succeeded(job_id, 3600) for key, job_id in jobs.items()}
+    return {kind: [ended[kind, seed] for seed in SEEDS] for kind in kinds}
+
+
+def table(found: dict[Kind, list[Json]], depths: list[tuple[int, int]]) -> str:
+    """A row for each depth: (depth as told, depth of the kind)."""
+
+    def cells(name: str, unit: str, depth: int) -> str:
+        each = ([job["evaluation"][name] for job in found[depth, residual]] for residual in (False, True))
+        return " | ".join(spread(values, unit) for values in each)
+
+    rows = [f"| {told} | {cells('accuracy', '%', depth)} | {cells('loss', '', depth)} |" for told, depth in depths]
+    head = "| layers | plain, accuracy | residual, accuracy | plain, loss | residual, loss |"
+    return "\n".join([head, "| --- | --- | --- | --- | --- |", *rows])
 
 
 def spread(values: list[float], unit: str = "%") -> str:
@@ -54,47 +94,60 @@ def gradients(service: Service, job_id: str, epoch: int) -> dict[str, float]:
 def main() -> None:
     """Train, and write the page."""
     began = time.monotonic()
+    kinds = list(itertools.product(DEPTHS, (False, True)))
+    cnn_kinds = list(itertools.product(CNN_BLOCKS, (False, True)))
     with machine.service(slots=2) as service:
-        kinds = list(itertools.product(DEPTHS, (False, True)))
-        jobs = {(kind, seed): service.submit(spec(*kind, seed)) for kind in kinds for seed in SEEDS}
-        ended = {key: service.succeeded(job_id, 3600) for key, job_id in jobs.items()}
-        accuracy = {kind: [ended[kind, seed]["evaluation"]["accuracy"] for seed in SEEDS] for kind in kinds}
-        loss = {kind: [ended[kind, seed]["evaluation"]["loss"] for seed in SEEDS] for kind in kinds}
-        norms = {kind: gradients(service, jobs[kind, 0], 1) for kind in kinds if kind[0] in (20, 40)}
-        curves = {kind: service.figures(jobs[kind, 0]) for kind in kinds}
+        mlps = trained(service, kinds, spec)
+        norms = {kind: gradients(service, mlps[kind][0]["id"], 1) for kind in kinds if kind[0] in (20, 40)}
+        curves = {kind: service.figures(mlps[kind][0]["id"]) for kind in kinds}
+        has_cifar = (next(iter(machine.raw_folders())) / "cifar10.tar").exists()
+        cnns = trained(service, cnn_kinds, cnn_spec) if has_cifar else {}
     minutes = (time.monotonic() - began) / 60
     _draw(norms, curves)
-    rows = [
-        f"| {depth} | {spread(accuracy[depth, False])} | {spread(accuracy[depth, True])} "
-        f"| {spread(loss[depth, False], '')} | {spread(loss[depth, True], '')} |"
-        for depth in DEPTHS
-    ]
+    mlp_table = table(mlps, [(depth, depth) for depth in DEPTHS])
+    cnn_table = (
+        table(cnns, [(6 * blocks + 2, blocks) for blocks in CNN_BLOCKS])
+        if cnns
+        else "Left out: WHISTLESTOP_TEST_DATASETS named no folder with cifar10.tar."
+    )
     deep = norms[DEPTHS[-1], False], norms[DEPTHS[-1], True]
     ratios = [found["head"] / max(found["layers.1"], 1e-300) for found in deep]
     seeds = ", ".join(map(str, SEEDS))
     text = f"""# What do residual connections buy?
 
-`make study` trains these {len(jobs)} jobs through the service and writes this page: MLPs of equal widths (64) on MNIST,
-{EPOCHS} epochs of Adam at 1e-3, batch 128, no dropout, seeds {seeds}.
-Here: {machine.described()}, {minutes:.0f} minutes.
+`make study` trains these {len(SEEDS) * (len(mlps) + len(cnns))} jobs through the service and writes this page.
+Each pair of networks differs in `residual` and in nothing else. Test accuracy and loss of the best weights: mean over
+seeds {seeds} (lowest to highest). Here: {machine.described()}, {minutes:.0f} minutes.
 
-Test accuracy and loss of the best weights: mean over the seeds (lowest to highest).
+## MLPs on MNIST
 
-| hidden layers | plain, accuracy | residual, accuracy | plain, loss | residual, loss |
-| --- | --- | --- | --- | --- |
-{chr(10).join(rows)}
+Hidden layers of equal widths (64), {EPOCHS} epochs of Adam at 1e-3, batch 128, no dropout.
+
+{mlp_table}
 
 ![Gradient norms by layer, and validation loss by epoch](residual-study.png)
 
 The left picture shows why: mean gradient norms in the first epoch, layer by layer (`diagnostics: gradients`).
 In the plain network of {DEPTHS[-1]} layers the head's gradient is {ratios[0]:.2g} times that of the second layer;
 in the residual one it is {ratios[1]:.2g} times.
+
+## CNNs on CIFAR-10
+
+Channels 8, 16, 32 with batch norm, {CNN_EPOCHS} epochs of half of the training images (the other half validates), SGD
+at a peak of 0.1 in one cycle. The skips have no parameters, so plain and residual networks start from the same weights.
+
+{cnn_table}
 """
     (DOCS / "residual-study.md").write_text(text)
+    machine.write_between(
+        ROOT / "examples" / "README.md",
+        "residual",
+        f"MLPs on MNIST:\n\n{mlp_table}\n\nCNNs on CIFAR-10:\n\n{cnn_table}",
+    )
     print(text)
 
 
-def _draw(norms: dict[tuple[int, bool], dict[str, float]], curves: dict[tuple[int, bool], list[Json]]) -> None:
+def _draw(norms: dict[Kind, dict[str, float]], curves: dict[Kind, list[Json]]) -> None:
     mpl.use("agg")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for axes, data in ((left, norms), (right, curves)):

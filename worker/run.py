@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, TypeVar
 
 import torch
 
@@ -38,6 +38,7 @@ from worker.messages import (
     Succeeded,
     Yield,
 )
+from worker.recorder import Content, Recorder, in_memory
 from worker.tracking import Tracker
 from worker.training import checkpoint, data, prepare
 from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
@@ -80,6 +81,7 @@ class _Line:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.best_key = ""
         self.bookkeeping = threading.Lock()  # held while an epoch's files and row belong together
         self._sending = threading.Lock()
 
@@ -127,7 +129,7 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     training = start(model.to(device), dataset, spec)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     best = claim.checkpoints.get(BEST)
-    best_key = best.key if best else ""
+    line.best_key = best.key if best else ""
     if LAST in claim.checkpoints:
         path = _verified(artifacts, claim.checkpoints[LAST], "The state that earlier attempts left")
         checkpoint.load_state(path, training, spec, device)
@@ -144,20 +146,18 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     line.say(Started(runtime, (_described(spec, runtime, dataset),)))
     tracker = _tracker(assignment, line)
 
-    epochs = fit_probe if spec.model.kind == "linear_probe" else train_model
-    for epoch_done in epochs(training, dataset, spec, precision=precision):
-        with line.bookkeeping:
-            put = functools.partial(_put, artifacts, lease.job_id, lease.attempt, epoch_done.row.epoch, line)
-            files = _save(put, training, dataset, spec, epoch_done)
-            line.say(_told(epoch_done, files, spec))
-        best_key = files[BEST].key if BEST in files else best_key
-        if tracker is not None:
-            tracker.log(epoch_done.row)
+    put = functools.partial(_put, artifacts, lease.job_id, lease.attempt, line)
+    recorder = Recorder(put, line.bookkeeping)
+    train = fit_probe if spec.model.kind == "linear_probe" else train_model
+    for done in train(training, dataset, spec, precision=precision):
+        tell = functools.partial(_tell, line, tracker, done, spec)
+        recorder.record(done.row.epoch, _content(training, dataset, spec, done), tell)
+    recorder.finish()
 
     reason = why_stop(training, spec)
     if reason is None:
         raise RuntimeError("training ended without a reason")
-    evaluation = evaluate(checkpoint.load_model(artifacts.path(best_key), device), dataset)
+    evaluation = evaluate(checkpoint.load_model(artifacts.path(line.best_key), device), dataset)
     if tracker is not None:
         tracker.finish(evaluation, reason)
     return Succeeded(reason, evaluation, _summary(training.stopping, reason, evaluation))
@@ -207,27 +207,29 @@ def _progress(what: str, line: _Line) -> sources.Progress:
     return progress
 
 
-Put = Callable[[str, Callable[[Any], None]], Artifact]
-
-
-def _save(put: Put, training: Training, dataset: data.Data, spec: JobSpec, done: Epoch) -> dict[str, Artifact]:
-    files: dict[str, Artifact] = {}
+def _content(training: Training, dataset: data.Data, spec: JobSpec, done: Epoch) -> Content:
+    files: Content = {}
     if done.stopping.improved:
         val_loss = done.row.val_loss
-        files[BEST] = put(BEST, lambda out: checkpoint.save_model(out, training, dataset, spec, val_loss))
-    files[LAST] = put(LAST, lambda out: checkpoint.save_state(out, training, spec))
+        files[BEST] = in_memory(lambda out: checkpoint.save_model(out, training, dataset, spec, val_loss))
+    files[LAST] = in_memory(lambda out: checkpoint.save_state(out, training, spec))
     return files
 
 
+def _tell(line: _Line, tracker: Tracker | None, done: Epoch, spec: JobSpec, files: Mapping[str, Artifact]) -> None:
+    line.say(_told(done, files, spec))
+    if BEST in files:
+        line.best_key = files[BEST].key
+    if tracker is not None:
+        tracker.log(done.row)
+
+
 def _put(
-    artifacts: ArtifactStore,
-    job_id: str,
-    attempt: int,
-    epoch: int,
-    line: _Line,
-    name: str,
-    write: Callable[[Any], None],
+    artifacts: ArtifactStore, job_id: str, attempt: int, line: _Line, name: str, epoch: int, content: memoryview
 ) -> Artifact:
+    def write(out: IO[bytes]) -> None:
+        out.write(content)
+
     return _while_disk_is_full(line, lambda: artifacts.put(job_id, attempt, epoch, name, write))
 
 

@@ -43,11 +43,11 @@ class DatasetSpec(Value):
         "different seeds, and a fine-tuned child of a job, hold out the same images.",
         examples=[0],
     )
-    augment: Literal["none", "standard", "strong"] = Field(
+    augment: Literal["none", "light", "standard", "strong"] = Field(
         "none",
-        description="`standard`: random crop with reflection padding, and a horizontal flip where a mirrored "
-        "image keeps its class (not for digits). `strong`: also a random square of an eighth to a half of the "
-        "side cut out (cutout).",
+        description="`standard`: random crop with reflection padding (an eighth of the side), and a horizontal flip "
+        "where a mirrored image keeps its class (not for digits). `light`: half as much of the crop, for short runs. "
+        "`strong`: `standard` and a random square of an eighth to a half of the side cut out (cutout).",
         examples=["none"],
     )
 

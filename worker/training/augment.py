@@ -12,19 +12,21 @@ from torch import Tensor
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def build_augment(kind: Literal["none", "standard", "strong"], flips: bool) -> Augment | None:
+def build_augment(kind: Literal["none", "light", "standard", "strong"], flips: bool) -> Augment | None:
     """The augmentation of a spec; `flips` says whether a mirrored image of this data set keeps its class."""
     match kind:
         case "none":
             return None
+        case "light":
+            return lambda images, generator: crop_and_flip(images, generator, flips=flips, share=16)
         case "standard":
             return lambda images, generator: crop_and_flip(images, generator, flips=flips)
         case "strong":
             return lambda images, generator: cutout(crop_and_flip(images, generator, flips=flips), generator)
 
 
-def crop_and_flip(images: Tensor, generator: torch.Generator, *, flips: bool) -> Tensor:
-    """Shift each of `[N, C, H, W]` images by up to an eighth of its side, reflecting at the border (the random crop
+def crop_and_flip(images: Tensor, generator: torch.Generator, *, flips: bool, share: int = 8) -> Tensor:
+    """Shift each of `[N, C, H, W]` images by up to 1 / `share` of its side, reflecting at the border (the random crop
     with reflection padding of the CIFAR recipes), and mirror half of them where `flips`.
 
     One gather: row and column numbers are shifted, reflected and mirrored, and the pixels are taken by them.
@@ -33,7 +35,7 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, *, flips: bool) ->
     device = images.device
 
     def shifted(side: int) -> Tensor:
-        reach = max(1, side // 8)
+        reach = max(1, side // share)
         shift = torch.randint(-reach, reach + 1, (count, 1), generator=generator, device=generator.device)
         place = (torch.arange(side) + shift.cpu()).abs()
         return torch.where(place >= side, 2 * (side - 1) - place, place).to(device)

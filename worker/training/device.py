@@ -48,7 +48,7 @@ def choose_threads(spec: JobSpec, shape: tuple[int, int, int], classes: int, cor
 
     With less than a tenth of a GFLOP a layer and batch, threads wait for each other more than they compute. A second
     thread takes a quarter off an epoch of Exercise 1 (9 MFLOP) when it has the machine for itself
-    (`benchmarks/trainer.py` prints the ratio).
+    (`benchmarks/training.py` prints the ratio).
     """
     with torch.device("meta"):
         net = build_net(spec.model, shape, classes)

@@ -20,9 +20,10 @@ from worker.training.augment import Mixed, build_augment, mix
 from worker.training.data import Data, Split
 from worker.training.early_stopping import Stopping, advance, decide
 from worker.training.finetune import blocks_of, lr_groups, set_trained
-from worker.training.models import Classifier
+from worker.training.models import Classifier, FastNet
 from worker.training.optim import Schedule, build_optimizer, build_schedule
 
+_WHITEN_IMAGES = 5000
 _EVAL_PIXELS = 1 << 22  # in a batch that is only predicted, so that activations fit beside everything else
 
 
@@ -69,6 +70,9 @@ def seed_of(seed: int, epoch: int) -> int:
 
 def start(model: Classifier, data: Data, spec: JobSpec) -> Training:
     """Optimiser, schedule and average for a model that has not been trained yet."""
+    if isinstance(model.net, FastNet) and spec.init_from is None:
+        some = data.train.images[data.train.index[:_WHITEN_IMAGES]]
+        model.net.whiten(model.normalised(some.to(model.scale.device)).cpu())
     set_trained(model, spec.init_from, None)
     optimizer = build_optimizer(spec.optimizer, lr_groups(model, spec.init_from))
     steps = math.ceil(len(data.train) / spec.training.batch_size)

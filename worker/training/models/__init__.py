@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _CIFAR_CHANNELS = (16, 32, 64)
-_FAST_WIDTH = 32
+_FAST_WIDTH = 56
 
 
 class Classifier(nn.Module):
@@ -52,9 +52,13 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch."""
-        x = images.to(self.scale.dtype, memory_format=self.memory_format)
-        logits: Tensor = self.net(torch.addcmul(self.shift, x, self.scale))
+        logits: Tensor = self.net(self.normalised(images))
         return logits
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """The images as the network sees them."""
+        x = images.to(self.scale.dtype, memory_format=self.memory_format)
+        return torch.addcmul(self.shift, x, self.scale)
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,16 +69,16 @@ class Block(nn.Module):
 
 
 class FastNet(nn.Module):
-    """A short, wide residual network of ResNet-9's kind (Page, 2019, "How to train your ResNet"): three stages that
-    halve the image and double the channels, a maximum over pixels, and scaled-down logits."""
+    """A short, wide residual network of ResNet-9's kind (Page, 2019, "How to train your ResNet"): a stem of 4x4 patches
+    that halves the image, two stages that halve it again and double the channels, a maximum over pixels, and
+    scaled-down logits."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: int) -> None:
         super().__init__()
-        self.stem = _convolution(shape[0], width)
-        self.stages = nn.Sequential(
-            Stage(width, residual=True), Stage(2 * width, residual=False), Stage(4 * width, residual=True)
-        )
-        self.head = nn.Linear(8 * width, classes, bias=False)
+        stem = nn.Conv2d(shape[0], width, 4, 2, padding=1, bias=False)
+        self.stem = nn.Sequential(OrderedDict(conv=stem, norm=nn.BatchNorm2d(width)))
+        self.stages = nn.Sequential(Stage(width), Stage(2 * width))
+        self.head = nn.Linear(4 * width, classes, bias=False)
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,23 +87,32 @@ class FastNet(nn.Module):
         logits: Tensor = self.head(x.amax((2, 3))) * 0.125
         return logits
 
+    @torch.no_grad()
+    def whiten(self, images: Tensor) -> None:
+        """Start the stem from the principal components of the patches of normalised images `[N, C, H, W]`, scaled to
+        equal variance, and their negatives (Jordan, 2024, arXiv:2404.00498, section 3.2). Filters beyond twice the
+        components keep their random weights. Worth two points of CIFAR-10 accuracy after ten epochs."""
+        weight = self.stem[0].weight
+        assert isinstance(weight, Tensor)
+        patches = F.unfold(images.float(), (4, 4), stride=2).transpose(1, 2).flatten(0, 1)
+        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        count = min(len(weight) // 2, len(components))
+        scaled = (components / torch.sqrt(variances + 5e-4)).T.flip(0)[:count].reshape(count, *weight.shape[1:])
+        weight[: 2 * count] = torch.cat([scaled, -scaled]).to(weight.device)
+
 
 class Stage(nn.Module):
-    """`[N, C, H, W]` to `[N, 2C, H / 2, W / 2]`, then two residual convolutions where `residual`."""
+    """`[N, C, H, W]` to `[N, 2C, H / 2, W / 2]`, then a residual convolution."""
 
-    def __init__(self, width: int, *, residual: bool) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.halve = _convolution(width, 2 * width)
-        self.residual = nn.Sequential(
-            *(_convolution(2 * width, 2 * width), nn.ReLU(), _convolution(2 * width, 2 * width), nn.ReLU())
-            if residual
-            else ()
-        )
+        self.residual = _convolution(2 * width, 2 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """As above."""
         x = F.relu(F.max_pool2d(self.halve(x), 2))
-        return x + self.residual(x) if len(self.residual) else x
+        return x + F.relu(self.residual(x))
 
 
 def _convolution(before: int, after: int, stride: int = 1, *, norm: bool = True) -> nn.Module:

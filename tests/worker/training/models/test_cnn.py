@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from app.specs import CNNSpec, ResNetSpec
+from worker.training.data import Data
 from worker.training.models import CNN, build_net
-from worker.training.models.cnn import Block
+from worker.training.models.cnn import Block, FastNet
 
 CIFAR = (3, 32, 32)
 
@@ -68,3 +70,21 @@ def test_a_hundred_layers_train_without_a_word() -> None:
     loss = nn.functional.cross_entropy(net(torch.rand(4, 1, 8, 8)), torch.tensor([0, 1, 2, 0]))
     loss.backward()  # type: ignore[no-untyped-call]
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in net.parameters())
+
+
+def test_a_whitened_stem_answers_training_patches_with_equal_variance(digits: Data) -> None:
+    torch.manual_seed(0)
+    net = FastNet(digits.shape, 10, 32)
+    fresh = net.stem[0].weight.clone()
+    mean, std = (value.reshape(1, -1, 1, 1) for value in (digits.mean, digits.std))
+    images = (digits.train.images[digits.train.index].float() / 255 - mean) / std
+    net.whiten(images)
+    weight = net.stem[0].weight
+    assert torch.equal(weight[:16], -weight[16:])
+    assert not torch.equal(weight, fresh)
+    patches = F.unfold(images, (4, 4), stride=2).transpose(1, 2).flatten(0, 1)
+    answers = patches @ weight[:16].flatten(1).T
+    covariance = answers.T @ answers / len(answers)
+    strong = covariance.diagonal() > 0.9  # components without variance stay small
+    assert strong.sum() >= 10
+    assert torch.allclose(covariance[strong][:, strong], torch.eye(int(strong.sum())), atol=0.1)
