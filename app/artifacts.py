@@ -9,10 +9,16 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+_REMEMBERED = 100_000
+
+
+class DamagedFile(Exception):
+    """A file is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class ArtifactStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._intact: dict[str, tuple[int, int, int]] = {}
 
     def put(self, job_id: str, attempt: int, epoch: int, name: str, write: Callable[[IO[bytes]], None]) -> Artifact:
         """Write a file whole or not at all: temporary name, sync, rename, sync of the folder.
@@ -82,6 +89,33 @@ class ArtifactStore:
     def delete_job(self, job_id: str) -> None:
         """Delete all files of a job."""
         shutil.rmtree(self.root / job_id, ignore_errors=True)
+
+    def files_older_than(self, timestamp: float) -> Iterator[tuple[str, set[str]]]:
+        """Each job that has files, with the keys of those that were written before `timestamp` (seconds)."""
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            if folder.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    old = {file.name for file in folder.iterdir() if file.stat().st_mtime < timestamp}
+                    yield folder.name, {f"{folder.name}/{name}" for name in old}
+
+    def is_intact(self, key: str, size: int, sha256: str) -> bool:
+        """Whether a file is as it was recorded. It is read once, and again when its time or size has changed.
+
+        Raises FileNotFoundError.
+        """
+        stat = (self.root / key).stat()
+        seen = stat.st_size, stat.st_mtime_ns, stat.st_ino
+        if self._intact.get(key) == seen:
+            return True
+        if stat.st_size != size:
+            return False
+        with (self.root / key).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return False
+        if len(self._intact) >= _REMEMBERED:
+            self._intact.clear()
+        self._intact[key] = seen
+        return True
 
     def sweep(self, job_id: str, keep: Collection[str]) -> None:
         """Delete what an attempt that was cut off left behind. For the holder of the job's lease, or of none."""

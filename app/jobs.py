@@ -121,6 +121,8 @@ class Job(Record):
     parent: str | None = Field(description="Id of the job whose weights it starts from (`init_from`).", examples=[None])
     children: tuple[str, ...] = Field(description="Ids of the jobs that start from its weights.", examples=[[]])
     created_at: datetime = Field(description="When it was submitted.")
+    stop_requested: bool = Field(description="Whether it is to stop after the running epoch.", examples=[False])
+    not_before: datetime | None = Field(description="It does not start before; null: as soon as a slot is free.")
     started_at: datetime | None = Field(description="When its first attempt began.")
     finished_at: datetime | None = Field(description="When it reached a final status.")
     spec: JobSpec = Field(description="What was asked for, fully resolved.")
@@ -129,6 +131,8 @@ class Job(Record):
 class Event(Record):
     """Something that happened to a job."""
 
+    job_id: str = Field(description="To which job.", examples=["0193a5b0-7c11-7d4e-8f00-5a3b1c9d2e4f"])
+    serial: int = Field(description="Rises over all jobs, in the order in which things were recorded.", examples=[1])
     number: int = Field(description="From 1, without gaps, per job.", examples=[1])
     type: str = Field(description="queued, started, training, epoch, checkpoint, early_stop, ...", examples=["epoch"])
     time: datetime = Field(description="When.")
@@ -180,6 +184,49 @@ class WorkerState(Worker):
     heartbeat_at: datetime = Field(description="When it was last heard of.")
 
 
+Scope = Literal["read", "submit", "admin"]
+
+
+class ApiKey(Record):
+    """Who may call, where the door is locked."""
+
+    id: str = Field(description="Id.")
+    name: str = Field(description="Name.", examples=["lab"])
+    scopes: tuple[Scope, ...] = Field(
+        description="`read`: look at everything. `submit`: submit jobs, and act on own ones. `admin`: everything."
+    )
+    max_jobs: int | None = Field(description="Jobs that may be under way at a time; null: no limit.", examples=[10])
+    created_at: datetime = Field(description="When it was made.")
+    revoked_at: datetime | None = Field(description="When it was revoked; null: it is valid.")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Counts for monitoring: jobs by status, and counters that only rise."""
+
+    statuses: Mapping[str, int]
+    oldest_wait_seconds: float
+    counters: Mapping[str, int]
+
+
+class NotYours(Exception):
+    """A key that is no admin's acts on its own jobs only."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} was submitted with another key; only that one or an admin's may change it.")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook that is to be called, for the `tries`-th time."""
+
+    id: str
+    job_id: str
+    url: str
+    body: str
+    tries: int
+
+
 @dataclass(frozen=True)
 class Lease:
     """A worker's right to write for (job, attempt). The store refuses a write whose token is not the job's own."""
@@ -198,6 +245,7 @@ class Claim:
     spec: JobSpec
     checkpoints: Mapping[str, Checkpoint]
     parent: Checkpoint | None
+    stop_requested: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
-from app import __version__, problems
+from app import __version__, housekeeping, problems
 from app.artifacts import ArtifactStore
 from app.datasets import Datasets
 from app.door import Door
-from app.routes import checkpoints, datasets, health, jobs, metrics, workers
+from app.guard import Guard, is_loopback
+from app.routes import (
+    analysis,
+    checkpoints,
+    datasets,
+    events,
+    health,
+    jobs,
+    keys,
+    lifecycle,
+    metrics,
+    prometheus,
+    workers,
+)
 from app.settings import Settings
 from app.store import JobStore
+from app.stream import Stream
+from app.webhooks import Webhooks, secret_of
 
 DESCRIPTION = """\
 Submit a training job for an image classifier, watch its curves, download the best weights.
@@ -27,14 +44,29 @@ Submit a training job for an image classifier, watch its curves, download the be
 def create_app(settings: Settings) -> FastAPI:
     """The API over the database and the files that `settings` name. Applies migrations.
 
-    Raises StoreUnavailable where the database cannot be used.
+    Raises StoreUnavailable where the database cannot be used, BadSecret.
     """
     store = JobStore(settings.resolved_database_url)
     store.migrate()
+    artifacts = ArtifactStore(settings.data_dir / "checkpoints")
+    stream = Stream(store)
+    given = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    webhooks = Webhooks(store, secret_of(given, settings.data_dir), private=settings.webhook_private)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        background = [
+            asyncio.create_task(each)
+            for each in (
+                stream.run(),
+                webhooks.run(),
+                housekeeping.run(store, artifacts, settings.keep_state_days, settings.keep_jobs_days),
+            )
+        ]
         yield
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         store.close()
 
     # FastAPIOffline serves the assets of Swagger UI and ReDoc from its package: /docs works without internet.
@@ -47,14 +79,43 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "syntaxHighlight": False},
     )
     app.state.store = store
-    app.state.artifacts = ArtifactStore(settings.data_dir / "checkpoints")
+    app.state.artifacts = artifacts
     app.state.datasets = Datasets(settings.dataset_folders)
     app.state.datasets.sweep()
+    app.state.stream = stream
     app.state.max_upload_bytes = settings.max_upload_bytes
     app.state.lease_seconds = settings.lease_seconds
+    app.state.registry, histogram = prometheus.registry_of(store, settings.lease_seconds)
     problems.install(app)
+    loopback = is_loopback(settings.host)
+    # The last that is added is the first that a call meets.
     app.add_middleware(Door)
-    for resource in (jobs, metrics, checkpoints, datasets, workers, health):
+    app.add_middleware(
+        Guard,
+        store=store,
+        locked=settings.auth == "on" or (settings.auth == "auto" and not loopback),
+        loopback=loopback,
+        origins=settings.cors_origins,
+        per_minute=settings.rate_limit,
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(prometheus.Latency, histogram=histogram)
+    for resource in (
+        jobs,
+        lifecycle,
+        metrics,
+        events,
+        analysis,
+        checkpoints,
+        datasets,
+        workers,
+        keys,
+        health,
+        prometheus,
+    ):
         app.include_router(resource.router)
 
     @app.get("/", include_in_schema=False)
@@ -72,6 +133,8 @@ def create_app(settings: Settings) -> FastAPI:
             components["Problem"] = described
             components.pop("HTTPValidationError", None)
             components.pop("ValidationError", None)
+            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{}, {"key": []}]
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

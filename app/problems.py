@@ -16,16 +16,23 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.artifacts import DamagedFile
 from app.datasets import DatasetExists, DatasetFixed, NotPrepared, UnknownDataset, UploadRefused
+from app.jobs import NotYours
 from app.specs import JobSpec
 from app.store import (
     IdempotencyConflict,
     IllegalTransition,
     InvalidCursor,
     JobNotFound,
+    KeyExists,
+    NothingToStop,
     NotRecorded,
     ParentInUse,
+    QuotaExceeded,
     StoreUnavailable,
+    UnknownKey,
+    UnusableDependency,
     UnusableParent,
 )
 
@@ -86,22 +93,32 @@ class ProblemResponse(Response):
         super().__init__(body, status, headers)
 
 
+BODY = (400, 408, 413, 415)  # what may be wrong with a body as such
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer with, for OpenAPI. 503 is every route's."""
+    """The problems that a route may answer with, for OpenAPI. Those of keys, sites and the database are every one's."""
     words = {
         400: "The request cannot be read.",
+        401: "The door is locked and the call has no valid key.",
+        403: "The key does not allow this, or the call comes from another site.",
         404: "There is no such thing.",
         408: "The body came too slowly.",
         409: "The job's status, or an earlier call, does not allow this.",
         413: "The body is too large.",
         415: "The body is of a type that is not understood.",
         416: "The range lies outside the file.",
+        421: "The call is addressed to a name that is not this machine's.",
         422: "A field is wrong.",
+        429: "Too many calls, or too many jobs under way.",
+        500: "The file is damaged.",
         507: "The disk is full. Nothing was kept.",
         503: "The database cannot be used now. Nothing was changed; try again.",
     }
     schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": words[status], "content": schema} for status in (*statuses, 503)}
+    return {
+        status: {"description": words[status], "content": schema} for status in (*statuses, 401, 403, 421, 429, 503)
+    }
 
 
 _REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
@@ -112,8 +129,22 @@ _REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
     DatasetExists: (409, "dataset_exists", "The name is taken"),
     DatasetFixed: (409, "dataset_fixed", "Only what was uploaded can be deleted"),
     NotPrepared: (404, "not_prepared", "Not there (yet)"),
+    DamagedFile: (500, "checkpoint_damaged", "The file is damaged"),
+    NotYours: (403, "not_yours", "The job belongs to another key"),
+    NothingToStop: (409, "nothing_to_stop", "There are no weights to keep"),
+    QuotaExceeded: (429, "quota_exceeded", "Too many jobs under way"),
+    KeyExists: (409, "key_exists", "The name is taken"),
+    UnknownKey: (404, "unknown_key", "No such key"),
     IdempotencyConflict: (409, "idempotency_conflict", "The idempotency key was used for another body"),
 }
+
+
+class BadField(ValueError):
+    """A field of a body that only the route can judge."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.pointer = f"#/{name}" if name else "#"
 
 
 def install(app: FastAPI) -> None:
@@ -126,6 +157,19 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         return _refused(request, error)
+
+    @app.exception_handler(BadField)
+    async def bad_field(request: Request, error: BadField) -> Response:
+        return _of_fields(request, [FieldProblem(pointer=error.pointer, code="invalid", message=str(error))])
+
+    @app.exception_handler(UnusableDependency)
+    async def bad_dependency(request: Request, error: UnusableDependency) -> Response:
+        if request.url.path != "/jobs":
+            return ProblemResponse(
+                409, "dependency_failed", "Another job must succeed first", str(error), instance=request.url.path
+            )
+        field = FieldProblem(pointer="#/after", code="unusable_dependency", message=str(error))
+        return _of_fields(request, [field])
 
     @app.exception_handler(InvalidCursor)
     async def bad_cursor(request: Request, error: InvalidCursor) -> Response:

@@ -1,9 +1,9 @@
 """Settings of the service, read from `WHISTLESTOP_*` environment variables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEVICES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
@@ -29,6 +29,18 @@ class Settings(BaseSettings):
         "auto", description="auto, cpu, cuda, cuda:1 or mps."
     )
     slots: int = Field(1, ge=1, le=256, description="Jobs at a time on one worker.")
+    auth: Literal["auto", "on", "off"] = Field(
+        "auto", description="API keys: auto: needed unless the API listens on loopback only."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="JSON list of sites whose pages may call the API.")
+    rate_limit: int = Field(1200, ge=1, description="Calls a minute with one key.")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Key of the webhooks' signatures, `whsec_` and base64; unset: made once, in the data folder."
+    )
+    webhook_private: bool = Field(False, description="Whether webhooks may go to private addresses.")
+    keep_state_days: float = Field(7.0, ge=0, description="Days that `last.pth` of a job that has ended is kept.")
+    keep_jobs_days: float | None = Field(None, ge=0, description="Days that ended jobs are kept; unset: ever.")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
     max_upload_bytes: int = Field(4 << 30, ge=1, description="Largest archive that POST /datasets takes, in bytes.")
     lease_seconds: float = Field(30.0, ge=1, le=86_400, description="How long a silent worker keeps its job.")
 

@@ -126,6 +126,8 @@ class WorkerLoop:
             for run in self._runs:
                 if run.lease not in held:
                     run.end()
+                elif held[run.lease]:
+                    run.stop()
         claimed = len(self._runs) < self._slots and self._poll.due() and self._claim(device)
         timeout = 0 if claimed else POLL_SECONDS if len(self._runs) < self._slots else LEASE_CHECK_SECONDS
         wait([run.connection for run in self._runs if not run.over], timeout)

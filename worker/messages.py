@@ -49,6 +49,11 @@ class Yield:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """To the child: end training after the running epoch, and evaluate the best weights."""
+
+
+@dataclass(frozen=True)
 class Machine:
     """From a child without a job: the device that jobs will run on, and the versions that they will run with."""
 

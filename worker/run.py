@@ -24,6 +24,7 @@ from app.imagefolder import find_images
 from app.jobs import Checkpoint, JobError, Runtime
 from app.prepared import prepared_file
 from app.specs import BEST, LAST, EarlyStoppingSpec, EpochRow, Evaluation, JobSpec, StopReason, TorchvisionSpec
+from app.specs.stopping import Stopping, in_words
 from worker import sources
 from worker.imagefolder import read_images
 from worker.messages import (
@@ -42,7 +43,6 @@ from worker.recorder import Content, Recorder, in_memory
 from worker.tracking import Tracker
 from worker.training import checkpoint, data, prepare
 from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
-from worker.training.early_stopping import Stopping, in_words
 from worker.training.evaluate import evaluate
 from worker.training.finetune import UnknownBlock
 from worker.training.models import Classifier, ModelUnavailable, build_net, head_names, pretrained_url
@@ -67,6 +67,8 @@ def probe(connection: Connection, device: str) -> None:
 def main(connection: Connection, assignment: Assignment) -> None:
     """The life of a child: train the job, say how it went, exit. Does not return."""
     line = _Line(connection)
+    if assignment.claim.stop_requested:
+        line.stop_requested.set()
     threading.Thread(target=line.listen, daemon=True).start()
     try:
         line.say(_train(assignment, line))
@@ -82,6 +84,7 @@ class _Line:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.best_key = ""
+        self.stop_requested = threading.Event()
         self.bookkeeping = threading.Lock()  # held while an epoch's files and row belong together
         self._sending = threading.Lock()
 
@@ -96,7 +99,7 @@ class _Line:
         """Exit at once when the worker is gone; when it shuts down, as soon as no bookkeeping is half done."""
         try:
             while not isinstance(self.connection.recv(), Yield):
-                pass
+                self.stop_requested.set()
         except (EOFError, OSError):
             os._exit(1)
         self.bookkeeping.acquire()
@@ -149,12 +152,14 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     put = functools.partial(_put, artifacts, lease.job_id, lease.attempt, line)
     recorder = Recorder(put, line.bookkeeping)
     train = fit_probe if spec.model.kind == "linear_probe" else train_model
-    for done in train(training, dataset, spec, precision=precision):
+    stopped = line.stop_requested.is_set
+    reason = why_stop(training, spec, stopped) if training.stopping.epoch else None
+    for done in train(training, dataset, spec, precision=precision, stopped=stopped):
+        reason = done.stop_reason
         tell = functools.partial(_tell, line, tracker, done, spec)
         recorder.record(done.row.epoch, _content(training, dataset, spec, done), tell)
     recorder.finish()
 
-    reason = why_stop(training, spec)
     if reason is None:
         raise RuntimeError("training ended without a reason")
     evaluation = evaluate(checkpoint.load_model(artifacts.path(line.best_key), device), dataset)

@@ -29,6 +29,7 @@ from worker.messages import (
     Message,
     Places,
     Started,
+    Stop,
     Succeeded,
     Yield,
 )
@@ -81,6 +82,7 @@ class Run:
         self.superseded: list[str] = []
         self._store, self._artifacts = store, artifacts
         self._yielding = False
+        self._stopping = claim.stop_requested  # a claim's request is known to the child
         self._waiting: Message | None = None  # said by the child, not yet taken by the store
         self._log = places.logs / f"{self.lease.job_id}-{self.lease.attempt}.txt"
         artifacts.sweep(self.lease.job_id, {checkpoint.key for checkpoint in claim.checkpoints.values()})
@@ -112,6 +114,13 @@ class Run:
         self._yielding = True
         with contextlib.suppress(OSError):  # it may be gone already, which `attend` will see
             self.connection.send(Yield())
+
+    def stop(self) -> None:
+        """Ask the child to end training after the running epoch."""
+        if not self._stopping:
+            self._stopping = True
+            with contextlib.suppress(OSError):  # likewise
+                self.connection.send(Stop())
 
     def kill(self) -> None:
         """End the child at once; `attend` sees to the rest."""

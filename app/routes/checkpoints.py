@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from app.artifacts import DamagedFile
 from app.jobs import Checkpoint, Record
 from app.problems import ProblemResponse, responses
 from app.routes.dependencies import Artifacts, JobId, Store
@@ -70,7 +71,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/jobs/{job_id}/checkpoints/{name}",
     response_class=FileResponse,
-    responses={**_FILE, **responses(400, 404, 416, 422)},
+    responses={**_FILE, **responses(400, 404, 416, 422, 500)},
 )
 @router.head("/jobs/{job_id}/checkpoints/{name}", include_in_schema=False)
 def get_checkpoint(
@@ -79,12 +80,19 @@ def get_checkpoint(
     artifacts: Artifacts,
     job_id: JobId,
     name: Annotated[str, Path(max_length=64, description="Name of a checkpoint.", examples=["best_model.pth"])],
+    format: Annotated[
+        Literal["pth", "safetensors", "onnx"] | None,
+        Query(description="The same weights in another format; they are there once the job has succeeded."),
+    ] = None,
     if_none_match: Annotated[str | None, Header(description="An ETag that you have.")] = None,
 ) -> Response:
-    """Download a checkpoint. The ETag is its sha256; ranges and HEAD work, also while the job runs.
+    """Download a checkpoint. The ETag is its sha256; ranges and HEAD work, also while the job runs. The file is checked
+    before it is sent: a damaged one is reported.
 
     `best_model.pth` loads with `worker.training.load_model(path)`, or with `torch.load(path, weights_only=True)`.
     """
+    if format is not None and "." in name:
+        name = f"{name.rpartition('.')[0]}.{format}"
     found = store.checkpoint(job_id, name)
     if not artifacts.path(found.key).exists():
         found = store.checkpoint(job_id, name)  # an epoch may have ended between the two looks
@@ -94,6 +102,11 @@ def get_checkpoint(
         return Response(status_code=304, headers=headers)
     path = artifacts.path(found.key)
     try:
+        if not artifacts.is_intact(found.key, found.size, found.sha256):
+            raise DamagedFile(
+                f"The file of checkpoint '{name}' of job {job_id} is damaged: its sha256 is not the recorded one. "
+                "Restore it from a backup or train the job again."
+            )
         stat = path.stat()
     except FileNotFoundError as error:
         raise NotRecorded(

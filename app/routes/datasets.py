@@ -9,7 +9,7 @@ from pydantic import Field
 
 from app.datasets import Dataset
 from app.jobs import Record
-from app.problems import responses
+from app.problems import BODY, responses
 from app.routes.dependencies import DatasetsHere
 from app.specs import DatasetName
 
@@ -46,7 +46,7 @@ _ARCHIVE: dict[str, Any] = {
     "/datasets",
     status_code=status.HTTP_201_CREATED,
     response_model=Dataset,
-    responses=responses(400, 408, 409, 413, 415, 422, 507),
+    responses=responses(*BODY, 409, 422, 507),
     openapi_extra=_ARCHIVE,
 )
 async def create_dataset(

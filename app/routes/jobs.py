@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from app.jobs import Attempt, Job, JobStatus, Record
-from app.problems import responses
-from app.routes.dependencies import Artifacts, DatasetsHere, JobId, Store
+from app.problems import BODY, responses
+from app.routes.dependencies import Artifacts, CallerHere, DatasetsHere, JobId, Store, may_act
 from app.specs import Figures, JobSpec, Name, Tag, Tags, Value
 from app.store import Filters, Order, Sorting, SortKey
 
@@ -66,7 +66,11 @@ class Links(Record):
     evaluation: str
     checkpoints: str
     attempts: str
+    stop: str
+    pause: str
+    resume: str
     cancel: str
+    retry: str
 
 
 class JobView(Job):
@@ -112,8 +116,11 @@ class JobPatch(Value):
     status_code=status.HTTP_201_CREATED,
     response_model=JobView,
     responses={
-        200: {"description": "Dry run: the resolved spec. Nothing was created.", "model": JobSpec},
-        **responses(400, 409, 413, 415, 422),
+        200: {
+            "description": "Dry run: the resolved spec. Reuse: a job that has succeeded. Nothing was created.",
+            "model": JobSpec | JobView,
+        },
+        **responses(*BODY, 403, 409, 422, 507),
     },
     openapi_extra={
         "requestBody": {
@@ -124,9 +131,17 @@ class JobPatch(Value):
 def create_job(
     store: Store,
     datasets: DatasetsHere,
+    caller: CallerHere,
     response: Response,
     spec: Annotated[JobSpec, Body(openapi_examples=EXAMPLES)],
     dry_run: Annotated[bool, Query(description="Check and resolve the spec; create nothing.")] = False,
+    reuse: Annotated[
+        bool,
+        Query(
+            description="Where a job of the same spec and seed has succeeded under this version, answer with it (200) "
+            "instead of training again. Names, tags, order and reporting may differ."
+        ),
+    ] = False,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -141,7 +156,12 @@ def create_job(
     datasets.check(spec.dataset.name)
     if dry_run:
         return JSONResponse(store.resolve(spec).model_dump(mode="json"))
-    job, replayed = store.submit(spec, idempotency_key)
+    twin = store.finished_twin(spec) if reuse else None
+    if twin is not None:
+        return JSONResponse(
+            JobView.of(twin).model_dump(mode="json"), headers={"Location": f"/jobs/{twin.id}", "Job-Reused": "true"}
+        )
+    job, replayed = store.submit(spec, idempotency_key, key_id=caller.key_id, max_jobs=caller.max_jobs)
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -176,32 +196,29 @@ def get_job(store: Store, job_id: JobId) -> JobView:
     return JobView.of(store.job(job_id))
 
 
-@router.patch("/jobs/{job_id}", response_model=JobView, responses=responses(400, 404, 409, 413, 415, 422))
-def update_job(store: Store, job_id: JobId, patch: JobPatch) -> JobView:
+@router.patch("/jobs/{job_id}", response_model=JobView, responses=responses(*BODY, 403, 404, 409, 422))
+def update_job(store: Store, caller: CallerHere, job_id: JobId, patch: JobPatch) -> JobView:
     """Change name, tags or priority."""
+    may_act(store, caller, job_id)
     changes = patch.model_dump(include=patch.model_fields_set)
     return JobView.of(store.update(job_id, changes))
 
 
-@router.delete("/jobs/{job_id}", status_code=204, response_class=Response, responses=responses(404, 409, 422))
+@router.delete("/jobs/{job_id}", status_code=204, response_class=Response, responses=responses(403, 404, 409, 422))
 def delete_job(
     store: Store,
     artifacts: Artifacts,
+    caller: CallerHere,
     job_id: JobId,
     force: Annotated[
         bool, Query(description="Also where jobs that have not ended start from this job's weights; they fail then.")
     ] = False,
 ) -> Response:
     """Delete a job that has ended, with its metrics and files. Cancel it first if it has not."""
+    may_act(store, caller, job_id)
     store.delete(job_id, force=force)
     artifacts.delete_job(job_id)
     return Response(status_code=204)
-
-
-@router.post("/jobs/{job_id}/cancel", response_model=JobView, responses=responses(404, 409, 422))
-def cancel_job(store: Store, job_id: JobId) -> JobView:
-    """Give a job up. What it has recorded so far stays."""
-    return JobView.of(store.cancel(job_id))
 
 
 @router.get("/jobs/{job_id}/attempts", response_model=list[Attempt], responses=responses(404, 422))

@@ -1,4 +1,4 @@
-"""What a run says of itself: epoch rows, events, console lines and the evaluation."""
+"""What a run says of itself: epoch rows, console lines and the evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from app.jobs import Event, LogLine, Record
+from app.jobs import LogLine, Record
 from app.problems import responses
 from app.routes.dependencies import JobId, Store
 from app.specs import EpochRow, Evaluation
@@ -24,13 +24,6 @@ class Metrics(Record):
     """A job's epoch rows."""
 
     data: list[EpochRow] = Field(description="One row an epoch.")
-
-
-class EventPage(Record):
-    """A page of events."""
-
-    data: list[Event] = Field(description="The events, oldest first.")
-    next: int | None = Field(description="Pass as `after` to go on; null where nothing more is recorded yet.")
 
 
 class LogPage(Record):
@@ -86,18 +79,6 @@ def get_metrics(
 
 
 After = Annotated[int, Query(ge=0, le=2**31 - 1, description="Only what has a number above this.")]
-
-
-@router.get("/jobs/{job_id}/events", response_model=EventPage, responses=responses(404, 422))
-def get_events(
-    store: Store,
-    job_id: JobId,
-    after: After = 0,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="Events on a page.")] = 1000,
-) -> EventPage:
-    """What happened to the job, numbered from 1 without gaps."""
-    found = store.events(job_id, after, limit + 1)
-    return EventPage(data=found[:limit], next=found[limit - 1].number if len(found) > limit else None)
 
 
 @router.get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from app.specs.models import LinearProbeSpec, MLPSpec, ModelSpec
 from app.specs.optimizers import AdamSpec, NoSchedulerSpec, OptimizerSpec, SchedulerSpec
@@ -15,6 +15,9 @@ LAST: Literal["last.pth"] = "last.pth"
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\w.:/=+-]+$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+JobId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+After = Annotated[tuple[JobId, ...], Field(strict=False, max_length=100)]
+Webhook = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Tags = Annotated[tuple[Tag, ...], Field(strict=False, max_length=32)]
 
@@ -161,7 +164,7 @@ class InitFromSpec(Value):
     """Fine-tuning: start from another job's checkpoint, or from weights that torchvision offers. A head for another
     number of classes is replaced."""
 
-    job: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+    job: JobId | None = Field(
         None,
         description="Id of the job whose weights to start from.",
         examples=["0193a5b0-7c11-7d4e-8f00-5a3b1c9d2e4f"],
@@ -267,6 +270,20 @@ class JobSpec(Value):
         examples=[0],
     )
     priority: int = Field(0, ge=-1000, le=1000, description="Higher runs first; equal ones by age.", examples=[0])
+    not_before: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
+        None,
+        description="Do not start before this time (RFC 3339); null: as soon as a slot is free.",
+        examples=[None],
+    )
+    after: After = Field(
+        (),
+        description="Ids of jobs that must have succeeded first. Where one fails or is cancelled, this job fails. "
+        "`init_from.job` may be one of them.",
+        examples=[[]],
+    )
+    webhook: Webhook | None = Field(
+        None, description="URL that is POSTed to when the job has ended (docs/operations.md).", examples=[None]
+    )
     max_attempts: int = Field(
         3,
         ge=1,

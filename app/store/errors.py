@@ -66,6 +66,34 @@ class UnusableParent(StoreError):
     """The job that a spec's `init_from` names has no such checkpoint."""
 
 
+class UnusableDependency(StoreError):
+    """A job that a spec's `after` names will never succeed, or is not there."""
+
+
+class QuotaExceeded(StoreError):
+    """The API key has as many jobs under way as it may have."""
+
+    def __init__(self, max_jobs: int) -> None:
+        super().__init__(f"Your key may have {max_jobs} jobs under way, and has. Wait for one to end, or cancel one.")
+
+
+class KeyExists(StoreError):
+    """The name of an API key is taken."""
+
+
+class UnknownKey(StoreError):
+    """There is no such API key."""
+
+
+class NothingToStop(StoreError):
+    """A job without an epoch has no weights to keep."""
+
+    def __init__(self, job_id: str, status: JobStatus) -> None:
+        super().__init__(
+            f"Job {job_id} is {status} and has no epoch yet, so there are no weights to keep. Cancel it instead."
+        )
+
+
 class StoreUnavailable(StoreError):
     """The database cannot be used now: locked, full, read-only, unreachable. Nothing was written."""
 

@@ -12,7 +12,7 @@ class Transition(NamedTuple):
     target: JobStatus
 
 
-Q, R, P = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED
+Q, R, P, F = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.FAILED
 
 TRANSITIONS: dict[str, Transition] = {
     "claim": Transition((Q,), JobStatus.RUNNING),
@@ -21,6 +21,10 @@ TRANSITIONS: dict[str, Transition] = {
     "succeed": Transition((R,), JobStatus.SUCCEEDED),
     "fail": Transition((R,), JobStatus.FAILED),
     "cancel": Transition((Q, R, P), JobStatus.CANCELLED),
+    "pause": Transition((Q, R), JobStatus.PAUSED),
+    "resume": Transition((P,), JobStatus.QUEUED),
+    "retry": Transition((F,), JobStatus.QUEUED),
+    "give_up": Transition((Q, P), JobStatus.FAILED),
 }
 
 MAX_BACKOFF_SECONDS = 60.0

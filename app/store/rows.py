@@ -34,6 +34,8 @@ def job_of(row: Row, tags: tuple[str, ...], children: tuple[str, ...], queue_pos
         parent=row.parent_id,
         children=children,
         created_at=row.created_at,
+        stop_requested=row.stop_requested,
+        not_before=row.not_before,
         started_at=row.started_at,
         finished_at=row.finished_at,
         spec=JobSpec.model_validate_json(row.spec),
@@ -72,7 +74,7 @@ def epoch_of(row: Row) -> EpochRow:
 
 def event_of(row: Row) -> Event:
     """A row of `events`."""
-    return Event.model_construct(**_columns(row))
+    return Event.model_construct(**row._mapping)
 
 
 def line_of(row: Row) -> LogLine:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from uuid_utils.compat import uuid7
 
+from app import __version__
 from app.artifacts import Artifact
 from app.jobs import Checkpoint, JobError, JobStatus, Lease, storable
-from app.specs import EpochRow, InitFromSpec, JobSpec, LinearProbeSpec
+from app.specs import InitFromSpec, JobSpec, LinearProbeSpec
 from app.store import rows
 from app.store.database import now
-from app.store.errors import IllegalTransition, JobNotFound, LeaseLost, UnusableParent
+from app.store.errors import IllegalTransition, JobNotFound, LeaseLost, UnusableDependency, UnusableParent
 from app.store.lifecycle import TRANSITIONS, backoff_seconds
-from app.store.tables import attempts, checkpoints, events, jobs, lines, tags
+from app.store.tables import (
+    attempts,
+    checkpoints,
+    counters,
+    deliveries,
+    dependencies,
+    events,
+    jobs,
+    lines,
+    tags,
+)
 
 CrashOutcome = Literal["crashed", "lease_expired"]
 
@@ -59,6 +73,54 @@ def transition(db: sa.Connection, action: str, job_id: str, *, lease: Lease | No
         raise IllegalTransition(job_id, action, JobStatus(job_row(db, job_id).status), sources)
 
 
+def has_ended(db: sa.Connection, job_id: str, **data: Any) -> None:
+    """What follows from a final status: the event, the end of others' waits, the webhook. Call it last."""
+    waiters = lock_waiters(db, job_id) if data["status"] != JobStatus.SUCCEEDED else []
+    add_event(db, job_id, "finished", **data)
+    bump(db, f"ended:{data['status']}")
+    if "error" in data:
+        bump(db, f"failed:{data['error']['type']}")
+    for waiter in waiters:
+        give_up(db, waiter, f"Job {job_id}, which this one was to run after, is {data['status']}.")
+    row = job_row(db, job_id)
+    webhook = JobSpec.model_validate_json(row.spec).webhook
+    if webhook is not None:
+        told = {"type": "job.finished", "time": row.finished_at.isoformat(), "job": job_id, "name": row.name, **data}
+        body = json.dumps(told, default=str)
+        values = {"id": str(uuid7()), "job_id": job_id, "url": webhook, "body": body, "tries": 0, "due_at": now()}
+        db.execute(deliveries.insert().values(values))
+
+
+def lock_waiters(db: sa.Connection, job_id: str) -> list[str]:
+    """The jobs that wait for this one. On PostgreSQL, these and all that wait for them stay locked: the counters' rows
+    come last in every transaction, or two of them could wait for each other."""
+    direct: list[str] = []
+    known, front = {job_id}, [job_id]
+    while front:
+        waiting = sa.select(dependencies.c.job_id).where(dependencies.c.after_id.in_(front)).distinct()
+        front = [found for found in db.execute(waiting).scalars() if found not in known]
+        direct = direct or list(front)
+        known |= set(front)
+    db.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(known)).order_by(jobs.c.id).with_for_update()).all()
+    return sorted(direct)
+
+
+def bump(db: sa.Connection, name: str, by: int = 1) -> None:
+    """Raise a counter of what operators watch. Only behind an event: see `lock_waiters`."""
+    raised = counters.update().where(counters.c.name == name).values(value=counters.c.value + by)
+    if not db.execute(raised).rowcount:
+        db.execute(counters.insert().values(name=name, value=by))
+
+
+def give_up(db: sa.Connection, job_id: str, why: str) -> None:
+    """End a job that waits for what will never be."""
+    if JobStatus(job_row(db, job_id).status) not in TRANSITIONS["give_up"].sources:
+        return
+    error = JobError(type="dependency_failed", message=f"{why} Retry that one, then this one.")
+    transition(db, "give_up", job_id, finished_at=now(), error_type=error.type, error_message=error.message)
+    has_ended(db, job_id, status=JobStatus.FAILED, error=error.model_dump())
+
+
 def end_attempt(db: sa.Connection, job_id: str, outcome: str, error: JobError | None = None) -> None:
     change = attempts.update().where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
     failure = {"error_type": error.type, "error_message": error.message} if error else {}
@@ -69,7 +131,7 @@ def fail(db: sa.Connection, lease: Lease, error: JobError, outcome: str) -> None
     words = {"error_type": error.type, "error_message": error.message}
     transition(db, "fail", lease.job_id, lease=lease, finished_at=now(), **words)
     end_attempt(db, lease.job_id, outcome, error)
-    add_event(db, lease.job_id, "finished", status="failed", error=error.model_dump())
+    has_ended(db, lease.job_id, status=JobStatus.FAILED, error=error.model_dump())
 
 
 def crash(db: sa.Connection, lease: Lease, error: JobError, outcome: CrashOutcome) -> None:
@@ -91,15 +153,25 @@ def crash(db: sa.Connection, lease: Lease, error: JobError, outcome: CrashOutcom
     )
     end_attempt(db, lease.job_id, outcome, error)
     add_event(db, lease.job_id, "retrying", error=error.model_dump(), after_seconds=wait)
+    bump(db, f"failed:{error.type}")
 
 
 def add_event(db: sa.Connection, job_id: str, kind: str, **data: Any) -> None:
     numbered = jobs.update().where(jobs.c.id == job_id).values(last_event=jobs.c.last_event + 1)
     row = db.execute(numbered.returning(jobs.c.last_event, jobs.c.attempt)).one()
+    # On PostgreSQL the counter's row stays locked to the end of the transaction: serials are in the order of commits.
+    counted = counters.update().where(counters.c.name == "events").values(value=counters.c.value + 1)
+    serial = db.execute(counted.returning(counters.c.value)).scalar_one()
     data = {name: storable(value) if isinstance(value, str) else value for name, value in data.items()}
     db.execute(
         events.insert().values(
-            job_id=job_id, number=row.last_event, type=kind, time=now(), attempt=row.attempt, data=data
+            job_id=job_id,
+            number=row.last_event,
+            serial=serial,
+            type=kind,
+            time=now(),
+            attempt=row.attempt,
+            data=data,
         )
     )
 
@@ -141,7 +213,9 @@ def checkpoint(db: sa.Connection, job_id: str, name: str) -> Checkpoint | None:
     return rows.checkpoint_of(row) if row else None
 
 
-def replace_checkpoint(db: sa.Connection, job_id: str, name: str, file: Artifact, row: EpochRow) -> str | None:
+def record_checkpoint(
+    db: sa.Connection, job_id: str, name: str, file: Artifact, epoch: int, val_loss: float
+) -> str | None:
     """Record a file under its name; returns the key of the one before."""
     before = checkpoint(db, job_id, name)
     db.execute(checkpoints.delete().where(checkpoints.c.job_id == job_id, checkpoints.c.name == name))
@@ -152,8 +226,8 @@ def replace_checkpoint(db: sa.Connection, job_id: str, name: str, file: Artifact
             key=file.key,
             size=file.size,
             sha256=file.sha256,
-            epoch=row.epoch,
-            val_loss=row.val_loss,
+            epoch=epoch,
+            val_loss=val_loss,
             created_at=now(),
         )
     )
@@ -172,16 +246,50 @@ def resolve(db: sa.Connection, spec: JobSpec) -> JobSpec:
     origin = spec.init_from
     if origin is None or origin.job is None:
         return spec
-    if parent_checkpoint(db, origin) is None:
+    to_come = origin.job in spec.after
+    if to_come:
+        job_row(db, origin.job)
+    elif parent_checkpoint(db, origin) is None:
         raise UnusableParent(
             f"Job '{origin.job}' has no checkpoint '{origin.checkpoint}'. "
-            "Give the id of a job that has finished an epoch; GET /jobs?status=succeeded lists such jobs."
+            "Give the id of a job that has finished an epoch (GET /jobs?status=succeeded lists such jobs), "
+            "or name it in `after` too, to wait for it."
         )
     if not isinstance(spec.model, LinearProbeSpec) or spec.model.backbone is not None:
         return spec
     theirs = JobSpec.model_validate_json(job_row(db, origin.job).spec).model
     backbone = theirs.backbone if isinstance(theirs, LinearProbeSpec) else theirs
     return spec.model_copy(update={"model": spec.model.model_copy(update={"backbone": backbone})})
+
+
+def wait_for(db: sa.Connection, job_id: str, spec: JobSpec) -> None:
+    """Note what a new job waits for. Raises UnusableDependency."""
+    for after_id in dict.fromkeys(spec.after):
+        status = db.execute(sa.select(jobs.c.status).where(jobs.c.id == after_id)).scalar()
+        if status is None:
+            raise UnusableDependency(f"There is no job '{after_id}' to run after; GET /jobs lists the jobs.")
+        if status in (JobStatus.FAILED, JobStatus.CANCELLED):
+            raise UnusableDependency(f"Job '{after_id}' is {status}: nothing can run after it. Retry it first.")
+        db.execute(dependencies.insert().values(job_id=job_id, after_id=after_id))
+
+
+def check_waits(db: sa.Connection, job_id: str) -> None:
+    """Raises UnusableDependency where a job waits for one that has failed."""
+    lost = (
+        sa.select(dependencies.c.after_id, jobs.c.status)
+        .join(jobs, jobs.c.id == dependencies.c.after_id)
+        .where(dependencies.c.job_id == job_id, jobs.c.status.in_((JobStatus.FAILED, JobStatus.CANCELLED)))
+    )
+    row = db.execute(lost).first()
+    if row is not None:
+        raise UnusableDependency(f"Job '{row.after_id}', which this one runs after, is {row.status}; retry it first.")
+
+
+def fingerprint(spec: JobSpec) -> str:
+    """Equal for specs that end in the same weights under this version: without names, order and reporting."""
+    apart = {"name", "tags", "priority", "max_attempts", "tracking", "not_before", "after", "webhook", "diagnostics"}
+    text = f"{__version__} {spec.model_dump_json(exclude=apart)}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def queue_positions(db: sa.Connection, queued: Sequence[rows.Row]) -> dict[str, int]:

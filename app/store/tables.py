@@ -79,6 +79,12 @@ jobs = Table(
     Column("runtime", Text),
     Column("error_type", String(64)),
     Column("error_message", Text),
+    Column("stop_requested", Boolean, nullable=False, default=False),
+    # What decides the weights, and the version that trains: equal for jobs that would end in the same weights.
+    Column("fingerprint", String(64)),
+    Column("key_id", String(36)),
+    Index("jobs_by_fingerprint", "fingerprint"),
+    Index("jobs_by_finished_at", "finished_at"),
     Index("jobs_by_claim_order", "status", "priority", "id"),
     Index("jobs_by_parent", "parent_id"),
     Index("jobs_by_val_loss", "val_loss", "id"),
@@ -122,15 +128,34 @@ epochs = Table(
     Column("samples_per_second", Float, nullable=False),
 )
 
+# What a job waits for. No foreign key on the other job: it may be deleted, which ends the wait.
+dependencies = Table(
+    "dependencies",
+    metadata,
+    _of_job(),
+    Column("after_id", String(36), primary_key=True),
+    Index("dependencies_by_after", "after_id"),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,
     _of_job(),
     Column("number", Integer, primary_key=True),
+    # Over all jobs, in the order of commits, from the counter `events`.
+    Column("serial", BigInteger, nullable=False),
     Column("type", String(32), nullable=False),
     Column("time", UtcDateTime, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("data", JSON, nullable=False),
+    Index("events_by_serial", "serial", unique=True),
 )
 
 lines = Table(
@@ -159,7 +184,8 @@ checkpoints = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    Column("key", String(255), primary_key=True),
+    # With the API key that used it before it, if any: two users may choose the same.
+    Column("key", String(300), primary_key=True),
     Column("fingerprint", String(64), nullable=False),
     # Deferred: the key is taken before the job is inserted, so that a concurrent twin waits on the key.
     Column(
@@ -169,6 +195,32 @@ idempotency_keys = Table(
         nullable=False,
     ),
     Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Who may call, where the door is locked. `hash` is the SHA-256 of a key of 256 random bits.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("max_jobs", Integer),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+# Webhooks that are to be called. One that was answered is deleted; the job's events tell of it.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("due_at", UtcDateTime, nullable=False),
+    Index("deliveries_by_due_at", "due_at"),
 )
 
 workers = Table(

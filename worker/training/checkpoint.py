@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from app.specs import JobSpec
+from app.specs.stopping import Stopping
 from worker.training.data import Data
-from worker.training.early_stopping import Stopping
 from worker.training.models import Classifier, LinearProbe, build_net
 from worker.training.trainer import Training
 

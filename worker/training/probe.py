@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -12,13 +12,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from app.specs import EpochRow, JobSpec, LinearProbeSpec
+from app.specs.stopping import advance
 from worker.training.data import Data
-from worker.training.early_stopping import advance
 from worker.training.models import LinearProbe
 from worker.training.trainer import Epoch, Training, predict, why_stop
 
 
-def fit_probe(training: Training, data: Data, spec: JobSpec, *, precision: str = "fp32") -> Iterator[Epoch]:
+def fit_probe(
+    training: Training,
+    data: Data,
+    spec: JobSpec,
+    *,
+    precision: str = "fp32",
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Epoch]:
     """Fit the probe's last layer, in place of `train_model`; yields nothing where that is done already."""
     if training.stopping.epoch:
         return
@@ -53,7 +60,7 @@ def fit_probe(training: Training, data: Data, spec: JobSpec, *, precision: str =
         seconds=seconds,
         samples_per_second=len(data.train) / train_seconds,
     )
-    yield Epoch(row, training.stopping, why_stop(training, spec))
+    yield Epoch(row, training.stopping, why_stop(training, spec, stopped))
 
 
 def _figures(logits: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from app.specs import EpochRow, JobSpec, StopReason
+from app.specs.stopping import Stopping, advance, decide
 from worker.training.augment import Mixed, build_augment, mix
 from worker.training.data import Data, Split
-from worker.training.early_stopping import Stopping, advance, decide
 from worker.training.finetune import blocks_of, lr_groups, set_trained
 from worker.training.models import Classifier, FastNet
 from worker.training.optim import Schedule, build_optimizer, build_schedule
@@ -82,13 +82,21 @@ def start(model: Classifier, data: Data, spec: JobSpec) -> Training:
     return Training(model, optimizer, schedule, average)
 
 
-def train_model(training: Training, data: Data, spec: JobSpec, *, precision: str = "fp32") -> Iterator[Epoch]:
-    """Train, an epoch at a time, to the first that is the last. Between two epochs `training` is consistent and may
-    be saved. Yields nothing where it is at its end already (an attempt that was cut off after its last epoch).
+def train_model(
+    training: Training,
+    data: Data,
+    spec: JobSpec,
+    *,
+    precision: str = "fp32",
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Epoch]:
+    """Train, an epoch at a time, to the first that is the last, or behind which somebody has `stopped` it. Between two
+    epochs `training` is consistent and may be saved. Yields nothing where it is at its end already (an attempt that
+    was cut off after its last epoch).
 
     Raises Diverged at the first loss that is not finite.
     """
-    if training.stopping.epoch and why_stop(training, spec) is not None:
+    if training.stopping.epoch and why_stop(training, spec, stopped) is not None:
         return
     model, optimizer, schedule, settings = training.model, training.optimizer, training.schedule, spec.training
     device, count = data.train.labels.device, len(data.train)
@@ -151,7 +159,7 @@ def train_model(training: Training, data: Data, spec: JobSpec, *, precision: str
             seconds=seconds,
             samples_per_second=count / train_seconds,
         )
-        reason = why_stop(training, spec)
+        reason = why_stop(training, spec, stopped)
         yield Epoch(row, training.stopping, reason, gradients.means() if gradients else None)
         if reason is not None:
             return
@@ -202,7 +210,7 @@ def _class_weights(data: Data) -> Tensor:
     return weights.float().to(data.train.labels.device)
 
 
-def why_stop(training: Training, spec: JobSpec) -> StopReason | None:
+def why_stop(training: Training, spec: JobSpec, stopped: Callable[[], bool] = lambda: False) -> StopReason | None:
     """Why training ends where it stands, or None where it goes on."""
     early = decide(spec.early_stopping, training.stopping)
     if early is not None:
@@ -210,7 +218,9 @@ def why_stop(training: Training, spec: JobSpec) -> StopReason | None:
     if training.stopping.epoch >= spec.training.max_epochs:
         return StopReason.MAX_EPOCHS
     limit = spec.training.max_seconds
-    return StopReason.TIME_LIMIT if limit is not None and training.seconds >= limit else None
+    if limit is not None and training.seconds >= limit:
+        return StopReason.TIME_LIMIT
+    return StopReason.REQUESTED if stopped() else None
 
 
 @torch.inference_mode()

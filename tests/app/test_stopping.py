@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.specs import EarlyStoppingSpec, StopReason
-from worker.training.early_stopping import Stopping, advance, decide, in_words, replay
+from app.specs.stopping import Stopping, advance, decide, in_words, replay
 
 # Few distinct values: ties and steps of exactly min_delta are what an implementation gets wrong.
 LOSSES = st.lists(st.integers(0, 12).map(lambda step: step / 8), max_size=40)

@@ -15,7 +15,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.specs import EarlyStoppingSpec, StopReason
+from app.specs.job import EarlyStoppingSpec
+from app.specs.results import StopReason
 
 
 @dataclass(frozen=True)
