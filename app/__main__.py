@@ -1,29 +1,39 @@
 """`python -m app`: the API. Applies migrations first."""
 
-import logging
 import sys
 
 import uvicorn
 from pydantic import ValidationError
 
+from app import logs
 from app.settings import Settings, in_words
 from app.store import StoreUnavailable
+from app.webhooks import BadSecret
+
+_GOODBYE_SECONDS = 5  # for calls under way, live listeners among them
 
 
 def main() -> int:
     """Serve until a signal ends it; 2 where it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    from app.main import create_app  # noqa: PLC0415  (a wrong setting is told before the routes are loaded)
-
     try:
         settings = Settings()
+        logs.configure(settings.log_format)
+        from app.main import create_app  # noqa: PLC0415  (a wrong setting is told before the routes are loaded)
+
         app = create_app(settings)
-    except (StoreUnavailable, ValidationError) as error:
+    except (StoreUnavailable, BadSecret, ValidationError) as error:
         words = in_words(error) if isinstance(error, ValidationError) else error
         print(f"whistlestop: {words}", file=sys.stderr)
         return 2
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GOODBYE_SECONDS,
+    )
     return 0
 
 

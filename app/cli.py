@@ -1,4 +1,4 @@
-"""The command line: `whistlestop up` runs the API and a worker in one terminal."""
+"""The command line of the machine that the service runs on: up, keys, backup, restore."""
 
 from __future__ import annotations
 
@@ -6,16 +6,32 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
 
 import httpx
 import typer
 from pydantic import ValidationError
 
+from app.backup import CannotBackUp, back_up, restore
+from app.jobs import Scope
 from app.settings import Settings, in_words
+from app.store import JobStore, StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 _GOODBYE_SECONDS = 40.0
+
+
+class ScopeName(StrEnum):
+    """Scopes of a key."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
 
 
 @app.callback()
@@ -29,11 +45,7 @@ def whistlestop() -> None:
 @app.command()
 def up() -> None:
     """Start the API and a worker, and stay. Ctrl-C ends both; a running job goes back to the queue."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        typer.echo(f"whistlestop: {in_words(error)}", err=True)
-        raise typer.Exit(2) from error
+    settings = _settings()
     stopping = False
 
     def stop(_number: int, _frame: object) -> None:
@@ -61,6 +73,85 @@ def up() -> None:
         typer.echo(f"whistlestop: the {ended} ended by itself (exit status {status}); it says why above.", err=True)
         raise typer.Exit(status if status > 0 else 1)
     typer.echo("Whistlestop is down.")
+
+
+keys = typer.Typer(no_args_is_help=True, help="API keys, straight in the service's database.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command("create")
+def create_key(
+    name: str,
+    scope: Annotated[list[ScopeName] | None, typer.Option(help="May be repeated; submit if left out.")] = None,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs under way at a time.")] = None,
+) -> None:
+    """Make a key. It is printed this once and not stored."""
+    with _store() as store:
+        scopes: list[Scope] = [chosen.value for chosen in scope or [ScopeName.SUBMIT]]
+        _, secret = store.create_key(name, scopes, max_jobs)
+        typer.echo(secret)
+
+
+@keys.command("ls")
+def list_keys() -> None:
+    """All keys, revoked ones too."""
+    with _store() as store:
+        for key in store.list_keys():
+            state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"
+            quota = f", at most {key.max_jobs} jobs" if key.max_jobs else ""
+            typer.echo(f"{key.name:<24} {','.join(key.scopes):<16} {key.created_at:%Y-%m-%d %H:%M}  {state}{quota}")
+
+
+@keys.command("revoke")
+def revoke_key(name: str) -> None:
+    """Make a key useless, at once and for good."""
+    with _store() as store:
+        store.revoke_key(name)
+        typer.echo(f"{name} is revoked.")
+
+
+@app.command("backup")
+def back_up_service(folder: Path) -> None:
+    """Write a backup of the service into a new folder. The service may run meanwhile."""
+    with _in_words():
+        count = back_up(_settings(), folder.absolute())
+        typer.echo(f"{folder} holds the database and {count} files of weights.")
+
+
+@app.command("restore")
+def restore_service(folder: Path) -> None:
+    """Put a backup into the data folder, which must have no database yet."""
+    with _in_words():
+        count = restore(_settings(), folder.absolute())
+        typer.echo(f"The database and {count} files of weights are restored.")
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        typer.echo(f"whistlestop: {in_words(error)}", err=True)
+        raise typer.Exit(2) from error
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except (CannotBackUp, StoreError, OSError) as error:
+        typer.echo(f"whistlestop: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _store() -> Iterator[JobStore]:
+    with _in_words():
+        store = JobStore(_settings().resolved_database_url)
+        store.migrate()
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 def _answers(url: str) -> bool:

@@ -102,6 +102,12 @@ class UploadRefused(Exception):
         self.too_large = too_large
 
 
+def uploads_of(folder: Path) -> list[tuple[Path, Path]]:
+    """Uploaded archives in a folder for data sets, each with what is known of it."""
+    found = [(find_images(about.stem, [folder]), about) for about in sorted((folder / "uploaded").glob("*.json"))]
+    return [(archive, about) for archive, about in found if archive is not None]
+
+
 class Datasets:
     """The data sets in some folders; what is uploaded and prepared lies in the last of them."""
 

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
-from app import __version__
+from app import __version__, logs
 from app.artifacts import ArtifactStore
 from app.jobs import Beat, Worker
 from app.settings import Settings, in_words
@@ -33,10 +33,9 @@ _RETRY_SECONDS = 1.0
 
 def main() -> int:
     """Work until a signal ends it; 2 where it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = Settings()
+        logs.configure(settings.log_format)
         places = Places.of(settings)
         for folder in (places.checkpoints, places.logs):
             folder.mkdir(parents=True, exist_ok=True)
@@ -81,15 +80,16 @@ class WorkerLoop:
         self._watch = Every(settings.lease_seconds / 6)
         self._lease_check = Every(LEASE_CHECK_SECONDS)
         self._poll = Every(POLL_SECONDS)
-        self._stopping = False
+        self._stopping = self._draining = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGUSR1, self._drain)
 
     def work(self, machine: Machine) -> None:
         """Work until SIGTERM or SIGINT; then give the jobs back and say goodbye."""
         self._register(machine)
         log.info("worker %s ready: %s (%s), slots: %d", self.id, machine.device, machine.device_name, self._slots)
-        while not self._stopping:
+        while not self._stopping and not (self._draining and not self._runs):
             try:
                 self._turn(machine.device)
             except StoreUnavailable as error:
@@ -100,6 +100,10 @@ class WorkerLoop:
     def _stop(self, number: int, _frame: object) -> None:
         log.info("%s: shutting down", signal.Signals(number).name)
         self._stopping = True
+
+    def _drain(self, number: int, _frame: object) -> None:
+        log.info("%s: taking no more jobs; ends when those that run have ended", signal.Signals(number).name)
+        self._draining = True
 
     def _register(self, machine: Machine) -> None:
         versions = {"whistlestop": __version__, "python": platform.python_version(), "torch": machine.torch}
@@ -128,8 +132,9 @@ class WorkerLoop:
                     run.end()
                 elif held[run.lease]:
                     run.stop()
-        claimed = len(self._runs) < self._slots and self._poll.due() and self._claim(device)
-        timeout = 0 if claimed else POLL_SECONDS if len(self._runs) < self._slots else LEASE_CHECK_SECONDS
+        free = len(self._runs) < self._slots and not self._draining
+        claimed = free and self._poll.due() and self._claim(device)
+        timeout = 0 if claimed else POLL_SECONDS if free else LEASE_CHECK_SECONDS
         wait([run.connection for run in self._runs if not run.over], timeout)
         self._attend()
 
@@ -137,7 +142,7 @@ class WorkerLoop:
         claim = self._store.claim(self.id)
         if claim is None:
             return False
-        log.info("job %s, attempt %d: claimed", claim.lease.job_id, claim.lease.attempt)
+        log.info("claimed", extra={"job": claim.lease.job_id, "attempt": claim.lease.attempt})
         self._runs.append(Run(claim, self._store, self._artifacts, self._places, device, self._cores))
         self._poll.at_once()
         return True

@@ -97,6 +97,7 @@ class Succeeded:
     stop_reason: StopReason
     evaluation: Evaluation
     text: tuple[str, ...]
+    exports: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

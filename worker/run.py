@@ -44,6 +44,7 @@ from worker.tracking import Tracker
 from worker.training import checkpoint, data, prepare
 from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
 from worker.training.evaluate import evaluate
+from worker.training.export import CannotExport, to_onnx, to_safetensors
 from worker.training.finetune import UnknownBlock
 from worker.training.models import Classifier, ModelUnavailable, build_net, head_names, pretrained_url
 from worker.training.probe import fit_probe
@@ -162,10 +163,12 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
 
     if reason is None:
         raise RuntimeError("training ended without a reason")
-    evaluation = evaluate(checkpoint.load_model(artifacts.path(line.best_key), device), dataset)
+    best_model = checkpoint.load_model(artifacts.path(line.best_key), device)
+    evaluation = evaluate(best_model, dataset)
+    exports = _export(best_model, dataset.shape, functools.partial(put, epoch=best_model.epoch), line)
     if tracker is not None:
         tracker.finish(evaluation, reason)
-    return Succeeded(reason, evaluation, _summary(training.stopping, reason, evaluation))
+    return Succeeded(reason, evaluation, _summary(training.stopping, reason, evaluation), exports)
 
 
 # --- data and files ------------------------------------------------------------------------------------------
@@ -221,6 +224,21 @@ def _content(training: Training, dataset: data.Data, spec: JobSpec, done: Epoch)
     return files
 
 
+def _export(
+    model: checkpoint.LoadedModel,
+    shape: tuple[int, int, int],
+    put: Callable[..., Artifact],
+    line: _Line,
+) -> dict[str, Artifact]:
+    stem = BEST.removesuffix(".pth")
+    files = {f"{stem}.safetensors": put(f"{stem}.safetensors", content=to_safetensors(model, shape))}
+    try:
+        files[f"{stem}.onnx"] = put(f"{stem}.onnx", content=to_onnx(model, shape))
+    except CannotExport as error:
+        line.warn(f"The weights are not there as ONNX: {error}")
+    return files
+
+
 def _tell(line: _Line, tracker: Tracker | None, done: Epoch, spec: JobSpec, files: Mapping[str, Artifact]) -> None:
     line.say(_told(done, files, spec))
     if BEST in files:
@@ -230,7 +248,7 @@ def _tell(line: _Line, tracker: Tracker | None, done: Epoch, spec: JobSpec, file
 
 
 def _put(
-    artifacts: ArtifactStore, job_id: str, attempt: int, line: _Line, name: str, epoch: int, content: memoryview
+    artifacts: ArtifactStore, job_id: str, attempt: int, line: _Line, name: str, epoch: int, content: memoryview | bytes
 ) -> Artifact:
     def write(out: IO[bytes]) -> None:
         out.write(content)

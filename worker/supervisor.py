@@ -42,6 +42,8 @@ _PRELOADED = [
     "worker.run",
     "worker.supervisor",
     "torch._dynamo",
+    "torch.onnx",
+    "onnx",
     "wandb",
     "wandb.apis.public",
     "wandb.sdk.launch",
@@ -147,8 +149,8 @@ class Run:
                 self.superseded += store.record_epoch(
                     lease, row, files, {"early_stopping": dict(stopping), **extra}, text
                 )
-            case Succeeded(stop_reason, evaluation, text):
-                store.succeed(lease, stop_reason, evaluation, text)
+            case Succeeded(stop_reason, evaluation, text, exports):
+                store.succeed(lease, stop_reason, evaluation, text, exports)
                 self._last_word(f"succeeded ({stop_reason})")
             case Failed(error, passing, text):
                 words = f"failed: {error.type}: {error.message}"
@@ -158,7 +160,7 @@ class Run:
                 raise TypeError("a child with a job sent the answer of one without")
 
     def _last_word(self, words: str) -> None:
-        log.info("job %s, attempt %d: %s", self.lease.job_id, self.lease.attempt, words)
+        log.info(words, extra={"job": self.lease.job_id, "attempt": self.lease.attempt})
         self.end()
 
     def _ended_without_a_word(self) -> None:

@@ -63,7 +63,7 @@ class Replay(Record):
 def replay_early_stopping(store: Store, job_id: JobId, request: ReplayRequest) -> Replay:
     """Where other settings of early stopping would have stopped this job's curve. Nothing is trained or changed."""
     own = store.job(job_id).spec.early_stopping or EarlyStoppingSpec()
-    asked = {name: getattr(request, name) for name in request.model_fields_set}
+    asked = {name: value for name, value in request if name in request.model_fields_set}
     choices = {name: value if isinstance(value, tuple) else (value,) for name, value in asked.items()}
     count = 1
     for values in choices.values():

@@ -42,7 +42,7 @@ class KeyList(Record):
 @router.get("/keys", response_model=KeyList, responses=responses(403))
 def list_keys(store: Store) -> KeyList:
     """All keys, without their secrets."""
-    return KeyList(data=store.keys())
+    return KeyList(data=store.list_keys())
 
 
 @router.post(

@@ -38,7 +38,7 @@ class Keys(Base):
             db.execute(keys.insert().values(**made.model_dump(), hash=_hashed(secret)))
         return made, secret
 
-    def keys(self) -> list[ApiKey]:
+    def list_keys(self) -> list[ApiKey]:
         """All keys, oldest first, revoked ones too."""
         with self._db.read() as db:
             return [_key_of(row) for row in db.execute(sa.select(keys).order_by(keys.c.id))]
