@@ -2,6 +2,7 @@
 # make up     set up, then API and worker until Ctrl-C
 # make test   set up, then everything that CI runs
 # make bench  set up, then the measurements of docs/benchmarks.md
+# make soak   set up, then the killing test: 200 SIGKILLs, and the weights are the same to the bit
 # make study  set up, then what residual connections and fine-tuning buy: docs/*-study.md
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export WHISTLESTOP_TEST_DATASETS ?= $(abspath $(wildcard ../shared/datasets))
 
 .DEFAULT_GOAL := demo
-.PHONY: demo up test bench study format clean
+.PHONY: demo up test bench soak study format clean
 
 demo: $(VENV)/worker.installed
 	@$(BIN)/python examples/demo.py
@@ -33,6 +34,9 @@ bench: $(VENV)/bench.installed
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.api
+
+soak: $(VENV)/dev.installed
+	$(BIN)/python -m tests.e2e.soak --kills 200
 
 study: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.study

@@ -214,7 +214,7 @@ class Jobs(Base):
         """
         with self._db.write() as db:
             fresh: dict[str, Any] = dict.fromkeys(("finished_at", "error_type", "error_message", "not_before"))
-            steps.transition(db, "retry", job_id, crashes=0, stop_requested=False, **fresh)
+            steps.transition(db, "retry", job_id, crashes=0, stuck=0, stop_requested=False, **fresh)
             steps.check_waits(db, job_id)
             steps.add_event(db, job_id, "retry_requested")
             return self._job(db, job_id)

@@ -31,5 +31,5 @@ MAX_BACKOFF_SECONDS = 60.0
 
 
 def backoff_seconds(crashes: int) -> float:
-    """Seconds to wait after the n-th crash: 1, 2, 4, ... and at most a minute."""
+    """Seconds to wait after the n-th crash without an epoch in between: 1, 2, 4, ... and at most a minute."""
     return min(2.0 ** (crashes - 1), MAX_BACKOFF_SECONDS)

@@ -130,7 +130,8 @@ class Runs(Base):
         that are recorded. Its event also tells `details`. Returns the keys of the files that these replace. Raises
         LeaseLost."""
         with self._db.write() as db:
-            values: dict[str, Any] = {"epoch": row.epoch, "train_seconds": jobs.c.train_seconds + row.seconds}
+            trained = jobs.c.train_seconds + row.seconds
+            values: dict[str, Any] = {"epoch": row.epoch, "train_seconds": trained, "stuck": 0}
             if BEST in files:
                 values |= {"best_epoch": row.epoch, "val_loss": row.val_loss, "val_acc": row.val_acc}
             steps.fenced(db, lease, **values)

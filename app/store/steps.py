@@ -140,13 +140,14 @@ def crash(db: sa.Connection, lease: Lease, error: JobError, outcome: CrashOutcom
     if crashes >= row.max_attempts:
         fail(db, lease, error, outcome)
         return
-    wait = backoff_seconds(crashes)
+    wait = backoff_seconds(row.stuck + 1)
     transition(
         db,
         "try_again",
         lease.job_id,
         lease=lease,
         crashes=crashes,
+        stuck=row.stuck + 1,
         not_before=now() + timedelta(seconds=wait),
         error_type=error.type,
         error_message=error.message,

@@ -63,6 +63,8 @@ jobs = Table(
     Column("not_before", UtcDateTime),
     Column("attempt", Integer, nullable=False, default=0),
     Column("crashes", Integer, nullable=False, default=0),
+    # Of these, those since the last epoch: what the wait before the next try grows with.
+    Column("stuck", Integer, nullable=False, default=0),
     Column("lease_token", String(36)),
     Column("worker_id", String(36)),
     Column("beat", Integer, nullable=False, default=0),

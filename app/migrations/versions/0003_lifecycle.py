@@ -13,6 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("stop_requested", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("jobs", sa.Column("stuck", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("fingerprint", sa.String(length=64), nullable=True))
     op.add_column("jobs", sa.Column("key_id", sa.String(length=36), nullable=True))
     op.create_index("jobs_by_fingerprint", "jobs", ["fingerprint"], unique=False)
