@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.artifacts import DamagedFile
 from app.datasets import DatasetExists, DatasetFixed, NotPrepared, UnknownDataset, UploadRefused
@@ -255,8 +256,18 @@ def _refused(request: Request, error: HTTPException) -> Response:
     }
     detail = details.get(error.status_code, str(error.detail))
     code, title = _HTTP.get(error.status_code, ("refused", "Refused"))
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers) if error.headers else {}
+    if error.status_code == 405:  # the router names the methods of the first route that has this path only
+        headers["Allow"] = ", ".join(_methods_at(request))
     return ProblemResponse(error.status_code, code, title, detail, instance=path, headers=headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches({**request.scope, "method": "GET"})[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return sorted(found)
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -22,17 +22,19 @@ router = APIRouter(tags=["analysis"])
 MAX_SETTINGS = 1000
 _CURVE_POINTS = 500
 
-Some = Annotated[tuple[Any, ...], Field(strict=False, min_length=1, max_length=100)]
+_Several = Field(strict=False, min_length=1, max_length=100)
+Counts = Annotated[tuple[int | None, ...], _Several]
+Numbers = Annotated[tuple[float | None, ...], _Several]
 
 
 class ReplayRequest(Value):
     """Settings of early stopping, or several of each: all combinations are answered. Fields that are left out stay as
     in the job's spec."""
 
-    patience: Some | int | None = Field(None, description="One or several.", examples=[[2, 5, 10]])
-    min_delta: Some | float = Field(1e-4, description="One or several.", examples=[1e-4])
-    delta_overfit: Some | float | None = Field(None, description="One or several.", examples=[[None, 0.1]])
-    overfit_patience: Some | int | None = Field(None, description="One or several.", examples=[3])
+    patience: Counts | int | None = Field(None, description="One or several.", examples=[[2, 5, 10]])
+    min_delta: Numbers | float = Field(1e-4, description="One or several.", examples=[1e-4])
+    delta_overfit: Numbers | float | None = Field(None, description="One or several.", examples=[[None, 0.1]])
+    overfit_patience: Counts | int | None = Field(None, description="One or several.", examples=[3])
 
 
 class Replayed(Record):

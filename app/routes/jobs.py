@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Header, Query, Response, status
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from starlette.responses import JSONResponse
 
 from app.jobs import Attempt, Job, JobStatus, Record
@@ -109,6 +109,12 @@ class JobPatch(Value):
     name: Name | None = Field(None, description="A new name; null removes it.", examples=["ex1-again"])
     tags: Tags = Field((), description="The new tags, replacing the old.", examples=[["lab1", "best"]])
     priority: int = Field(0, ge=-1000, le=1000, description="A new priority, while queued.", examples=[10])
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("there is nothing to change: give name, tags or priority")
+        return self
 
 
 @router.post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 
 from app.specs.models import LinearProbeSpec, MLPSpec, ModelSpec
 from app.specs.optimizers import AdamSpec, NoSchedulerSpec, OptimizerSpec, SchedulerSpec
@@ -15,6 +15,16 @@ LAST: Literal["last.pth"] = "last.pth"
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\w.:/=+-]+$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+def _written_out(value: Any) -> Any:
+    """A number could be a time in seconds, or in milliseconds."""
+    if isinstance(value, int | float):
+        raise ValueError("a time is a text such as 2030-01-31T08:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_out)]
 JobId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 After = Annotated[tuple[JobId, ...], Field(strict=False, max_length=100)]
 Webhook = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
@@ -270,7 +280,7 @@ class JobSpec(Value):
         examples=[0],
     )
     priority: int = Field(0, ge=-1000, le=1000, description="Higher runs first; equal ones by age.", examples=[0])
-    not_before: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
+    not_before: Time | None = Field(
         None,
         description="Do not start before this time (RFC 3339); null: as soon as a slot is free.",
         examples=[None],
