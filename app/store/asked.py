@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
 from app.jobs import Attempt, Checkpoint, Event, Job, JobStatus, LogLine, Page, WorkerState
-from app.specs import EpochRow, Evaluation, JobSpec
+from app.specs import BEST, LAST, EpochRow, Evaluation, JobSpec
 from app.store import rows, steps
 from app.store.base import Base
 from app.store.database import now
@@ -248,11 +248,12 @@ class Jobs(Base):
         return [rows.line_of(row) for row in self._of_job(lines, job_id, lines.c.number, after, limit)]
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
-        """The files that can be downloaded now. Raises JobNotFound."""
+        """The files that can be downloaded now, the best weights first. Raises JobNotFound."""
         with self._db.read() as db:
             steps.job_row(db, job_id)
-            found = db.execute(sa.select(checkpoints).where(checkpoints.c.job_id == job_id).order_by("name"))
-            return [rows.checkpoint_of(row) for row in found]
+            found = db.execute(sa.select(checkpoints).where(checkpoints.c.job_id == job_id))
+            files = [rows.checkpoint_of(row) for row in found]
+        return sorted(files, key=lambda file: (file.name != BEST, file.name != LAST, file.name))
 
     def checkpoint(self, job_id: str, name: str) -> Checkpoint:
         """One of them. Raises JobNotFound, NotRecorded."""
