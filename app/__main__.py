@@ -25,6 +25,10 @@ def main() -> int:
         words = in_words(error) if isinstance(error, ValidationError) else error
         print(f"whistlestop: {words}", file=sys.stderr)
         return 2
+    except OSError as error:
+        words = f"The data folder cannot be used: {error.filename}: {error.strerror}."
+        print(f"whistlestop: {words} Set WHISTLESTOP_DATA_DIR to a folder that you may write to.", file=sys.stderr)
+        return 2
     uvicorn.run(
         app,
         host=settings.host,

@@ -44,6 +44,7 @@ def secret_of(given: str | None, data_dir: Path) -> bytes:
     if given is None:
         file = data_dir / "webhook-secret"
         if not file.exists():
+            data_dir.mkdir(parents=True, exist_ok=True)
             made = _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "w") as out:
