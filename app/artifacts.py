@@ -30,6 +30,12 @@ class Artifact:
     sha256: str
 
 
+def sha256_of(path: Path) -> str:
+    """The digest of a file, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class _Hashing:
     """A binary writer that hashes what passes through."""
 
@@ -107,11 +113,8 @@ class ArtifactStore:
         seen = stat.st_size, stat.st_mtime_ns, stat.st_ino
         if self._intact.get(key) == seen:
             return True
-        if stat.st_size != size:
+        if stat.st_size != size or sha256_of(self.root / key) != sha256:
             return False
-        with (self.root / key).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                return False
         if len(self._intact) >= _REMEMBERED:
             self._intact.clear()
         self._intact[key] = seen

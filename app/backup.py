@@ -5,12 +5,12 @@ Own data sets and the webhooks' secret are part of it; what can be made or fetch
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
 
-from app.artifacts import ArtifactStore
+from app.artifacts import ArtifactStore, sha256_of
 from app.datasets import uploads_of
 from app.settings import Settings
 from app.store import JobStore
@@ -96,10 +96,9 @@ def _database(settings: Settings) -> Path:
 
 
 def _snapshot(database: Path, target: Path) -> None:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as source, sqlite3.connect(target) as copy:
+    source = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    with contextlib.closing(source), contextlib.closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
-    source.close()
-    copy.close()
 
 
 def _recorded(database: Path) -> list[tuple[str, str, str]]:
@@ -121,6 +120,5 @@ def _check(folder: Path, recorded: list[tuple[str, str, str]]) -> None:
         file = folder / _CHECKPOINTS / key
         if not file.exists():
             raise CannotBackUp(f"{file}, of job {job_id}, is not there.")
-        with file.open("rb") as content:
-            if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
-                raise CannotBackUp(f"{file}, of job {job_id}, is damaged.")
+        if sha256_of(file) != sha256:
+            raise CannotBackUp(f"{file}, of job {job_id}, is damaged.")

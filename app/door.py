@@ -9,13 +9,13 @@ from typing import Any
 import anyio
 import yaml
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import ProblemResponse
+from app.problems import Refused
 
 MAX_BODY_BYTES = 1 << 20
 CHUNK_SECONDS = 30.0
+_HANG_UP = {"Connection": "close"}  # the rest of the body is not read
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 _ARCHIVES = (
     "application/x-tar",
@@ -77,27 +77,10 @@ class Door:
                 changed["content-type"], changed["content-length"] = "application/json", str(len(body))
             elif body and not _is_json(_media_type(headers)):
                 raise _unsupported(headers, "application/json or application/yaml", "json")
-        except _Refused as refused:
-            extra = {"Connection": "close"} if refused.status_code in (408, 413) else None
-            refusal = ProblemResponse(
-                refused.status_code,
-                refused.code,
-                refused.title,
-                refused.detail,
-                instance=scope["path"],
-                headers=extra,
-            )
-            await refusal(scope, receive, send)
+        except Refused as refused:
+            await refused.response(scope["path"])(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
-
-
-class _Refused(HTTPException):
-    """Raised outside of the application or, while it reads a body, inside."""
-
-    def __init__(self, status: int, code: str, title: str, detail: str) -> None:
-        super().__init__(status, detail)
-        self.code, self.title = code, title
 
 
 def _patient(receive: Receive) -> Receive:
@@ -109,17 +92,18 @@ def _patient(receive: Receive) -> Receive:
                 return await receive()
         except TimeoutError as error:
             detail = f"Nothing of the body came for {CHUNK_SECONDS:g} s. Send it again."
-            raise _Refused(408, "body_too_slow", "The body is too slow", detail) from error
+            raise Refused(408, "body_too_slow", "The body is too slow", detail, _HANG_UP) from error
 
     return patient
 
 
 async def _read(headers: Headers, receive: Receive) -> bytes:
-    too_large = _Refused(
+    too_large = Refused(
         413,
         "body_too_large",
         "The body is too large",
         f"A body may have {MAX_BODY_BYTES} bytes; a job spec needs a few hundred.",
+        _HANG_UP,
     )
     declared = headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
@@ -144,9 +128,9 @@ def _is_json(media_type: str) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def _unsupported(headers: Headers, expected: str, example: str) -> _Refused:
+def _unsupported(headers: Headers, expected: str, example: str) -> Refused:
     # A form or plain text can be posted by any web page that the user happens to open; these types cannot (CORS).
-    return _Refused(
+    return Refused(
         415,
         "unsupported_media_type",
         "The body is of a type that is not understood",
@@ -170,4 +154,4 @@ def _json_of(body: bytes) -> bytes:
         return json.dumps(yaml.load(body, _Loader), allow_nan=False).encode()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         detail = f"The body is not YAML that can stand for JSON: {' '.join(str(error).split())}"
-        raise _Refused(400, "unreadable_body", "The body cannot be read", detail) from error
+        raise Refused(400, "unreadable_body", "The body cannot be read", detail) from error

@@ -22,7 +22,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.jobs import ApiKey
-from app.problems import ProblemResponse
+from app.problems import Refused
 from app.store import JobStore
 
 log = logging.getLogger("whistlestop.audit")
@@ -57,13 +57,11 @@ class Caller:
 ANYBODY = Caller("anybody", None, True, True, None)
 
 
-class _Refused(Exception):
-    def __init__(self, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.headers = status, code, headers
-
-
 _TITLES = {401: "A key is needed", 403: "Not allowed", 421: "Not this machine's name", 429: "Too many calls"}
+
+
+def _refused(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Refused:
+    return Refused(status, code, _TITLES[status], detail, headers)
 
 
 class Guard:
@@ -96,16 +94,8 @@ class Guard:
             self._check_site(scope, headers)
             if self._locked and not scope["path"].startswith(_PUBLIC):
                 caller = await self._known(scope, headers)
-        except _Refused as refused:
-            refusal = ProblemResponse(
-                refused.status,
-                refused.code,
-                _TITLES[refused.status],
-                str(refused),
-                instance=scope["path"],
-                headers=refused.headers,
-            )
-            await refusal(scope, receive, secured)
+        except Refused as refused:
+            await refused.response(scope["path"])(scope, receive, secured)
             return
         finally:
             scope["caller"] = caller
@@ -118,7 +108,7 @@ class Guard:
     def _check_site(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
         if self._loopback and not self._locked and not _is_local(host):
-            raise _Refused(
+            raise _refused(
                 421,
                 "unknown_host",
                 f"The call is addressed to {host[:100]!r}; without keys only loopback's own names are answered. "
@@ -128,7 +118,7 @@ class Guard:
         if origin is None or scope["method"] in _SAFE or origin in self._origins:
             return
         if urlsplit(origin).netloc != host:
-            raise _Refused(
+            raise _refused(
                 403,
                 "cross_origin",
                 f"The call comes from a page of {origin[:100]!r}. WHISTLESTOP_CORS_ORIGINS lists sites that may call.",
@@ -137,11 +127,11 @@ class Guard:
     async def _known(self, scope: Scope, headers: Headers) -> Caller:
         address = scope["client"][0] if scope["client"] else "?"
         if not self._limiter.test(_WRONG_KEYS, "wrong", address):
-            raise _Refused(429, "too_many_wrong_keys", "Too many wrong keys; wait a minute.", {"Retry-After": "60"})
+            raise _refused(429, "too_many_wrong_keys", "Too many wrong keys; wait a minute.", {"Retry-After": "60"})
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         given = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         if not given:
-            raise _Refused(
+            raise _refused(
                 401,
                 "key_needed",
                 "Send your key as `Authorization: Bearer ws_...`; `whistlestop keys create NAME` makes one.",
@@ -150,10 +140,10 @@ class Guard:
         key = await to_thread.run_sync(self.store.key, given)
         if key is None:
             self._limiter.hit(_WRONG_KEYS, "wrong", address)
-            raise _Refused(401, "wrong_key", "The key is unknown or revoked.", {"WWW-Authenticate": "Bearer"})
+            raise _refused(401, "wrong_key", "The key is unknown or revoked.", {"WWW-Authenticate": "Bearer"})
         if not self._limiter.hit(self._rate, "calls", key.id):
             words = f"More than {self._rate.amount} calls a minute with this key; wait a little."
-            raise _Refused(429, "too_many_calls", words, {"Retry-After": "10"})
+            raise _refused(429, "too_many_calls", words, {"Retry-After": "10"})
         caller = Caller.of(key)
         needed = _needed(scope["method"], scope["path"])
         allowed = {"read": True, "submit": caller.may_submit, "admin": caller.is_admin}[needed]
@@ -161,7 +151,7 @@ class Guard:
             words = (
                 f"{scope['method']} {scope['path']} needs the scope {needed}; the key {key.name!r} does not have it."
             )
-            raise _Refused(403, "scope_missing", words)
+            raise _refused(403, "scope_missing", words)
         return caller
 
 

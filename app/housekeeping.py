@@ -26,14 +26,17 @@ def sweep(store: JobStore, artifacts: ArtifactStore, keep_state_days: float, kee
         with contextlib.suppress(JobNotFound, IllegalTransition, ParentInUse):
             store.delete(job_id)
             artifacts.delete_job(job_id)
-    before = time.time() - _YOUNG_SECONDS
-    for job_id, keys in artifacts.files_older_than(before):
-        recorded = store.recorded_files(job_id)  # read behind the folder: what is new in it is kept
-        if recorded is None:
+    there = list(artifacts.files_older_than(time.time() - _YOUNG_SECONDS))
+    recorded: dict[str, set[str]] = {}
+    for job_id, key, _ in store.all_recorded_files():  # read behind the folders: what is new in them is kept
+        recorded.setdefault(job_id, set()).add(key)
+    for job_id, keys in there:
+        known = recorded.get(job_id) or store.recorded_files(job_id)
+        if known is None:
             artifacts.delete_job(job_id)
         else:
-            artifacts.discard(keys - recorded)
-    gone = [key for _, key, _ in store.all_recorded_files() if not artifacts.path(key).exists()]
+            artifacts.discard(keys - known)
+    gone = [key for keys in recorded.values() for key in keys if not artifacts.path(key).exists()]
     if gone:
         # Only what is still recorded now: a worker may have replaced it meanwhile, and its file with it.
         store.forget_files(gone)

@@ -97,6 +97,19 @@ class ProblemResponse(Response):
 BODY = (400, 408, 413, 415)  # what may be wrong with a body as such
 
 
+class Refused(HTTPException):
+    """A refusal of the middleware around the application, or from inside it where a body is read there."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, detail, headers)
+        self.code, self.title = code, title
+
+    def response(self, instance: str) -> ProblemResponse:
+        """The refusal on the wire."""
+        headers = dict(self.headers) if self.headers else None
+        return ProblemResponse(self.status_code, self.code, self.title, self.detail, instance=instance, headers=headers)
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with, for OpenAPI. Those of keys, sites and the database are every one's."""
     words = {
@@ -243,12 +256,13 @@ _HTTP = {
     400: ("unreadable_body", "The body cannot be read"),
     404: ("not_found", "Not found"),
     405: ("method_not_allowed", "Method not allowed"),
-    408: ("body_too_slow", "The body is too slow"),
 }
 
 
 def _refused(request: Request, error: HTTPException) -> Response:
     path = request.url.path
+    if isinstance(error, Refused):
+        return error.response(path)
     details = {
         404: f"There is nothing at {path}. /docs lists what there is.",
         405: f"{request.method} is not something that {path} answers; /docs lists what it does.",

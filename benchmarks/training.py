@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import psutil
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -37,7 +36,7 @@ from torchvision.datasets import MNIST
 
 from app.specs import JobSpec
 from benchmarks import machine
-from tests.e2e.service import Json, Service
+from tests.e2e.service import Json, Service, children_of
 from worker import sources
 from worker.training import data, prepare
 from worker.training.device import choose_threads
@@ -228,9 +227,7 @@ def memory(service: Service) -> None:
     for _ in range(2):
         jobs.append(service.submit(spec))
         service.reaches(jobs[-1], 2)
-        worker = psutil.Process(service.processes[-1].pid)
-        children = [child for child in worker.children(recursive=True) if "forkserver" in " ".join(child.cmdline())]
-        training = [child.memory_full_info() for child in children if child.ppid() != worker.pid]
+        training = [child.memory_full_info() for child in children_of(service.processes[-1])]
         print(
             f"{len(jobs)} jobs on MNIST (55 MB mapped): {sum(each.uss for each in training) / 1e6:.0f} MB of their "
             f"own, {sum(each.pss for each in training) / 1e6:.0f} MB with their share of what is shared"

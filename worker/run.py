@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import os
 import threading
 import time
@@ -19,7 +18,7 @@ from typing import IO, TypeVar
 
 import torch
 
-from app.artifacts import Artifact, ArtifactStore
+from app.artifacts import Artifact, ArtifactStore, sha256_of
 from app.imagefolder import find_images
 from app.jobs import Checkpoint, JobError, Runtime
 from app.prepared import prepared_file
@@ -277,8 +276,7 @@ def _verified(artifacts: ArtifactStore, recorded: Checkpoint | None, what: str) 
         raise checkpoint.BadCheckpoint(f"{what} is gone: the job that it belonged to was deleted.")
     path = artifacts.path(recorded.key)
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except FileNotFoundError as error:
         raise checkpoint.BadCheckpoint(f"{what} is gone from {path}. Restore it, or submit the job again.") from error
     if found != recorded.sha256:

@@ -27,6 +27,7 @@ from typing import IO, Any, TypeVar
 import httpx
 import numpy as np
 
+from app.artifacts import sha256_of
 from worker.training.data import DatasetUnavailable
 
 ANSWER_SECONDS = 8.0  # to the first byte, and between two bytes
@@ -115,8 +116,7 @@ def fetch_file(url: str, folders: Sequence[Path], target: Path, progress: Progre
 def _check_name(file: Path) -> None:
     """The names of torchvision's files end with the beginning of their sha256: `resnet18-f37072fd.pth`."""
     expected = file.stem.rpartition("-")[2]
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    found = sha256_of(file)
     if re.fullmatch(r"[0-9a-f]{8}", expected) and not found.startswith(expected):
         raise Broken(f"{file.name} has sha256 {found}")
 

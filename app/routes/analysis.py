@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -60,16 +61,14 @@ class Replay(Record):
 @router.post(
     "/jobs/{job_id}/early-stopping/replay",
     response_model=Replay,
-    responses=responses(*BODY, 403, 404, 422),
+    responses=responses(*BODY, 404, 422),
 )
 def replay_early_stopping(store: Store, job_id: JobId, request: ReplayRequest) -> Replay:
     """Where other settings of early stopping would have stopped this job's curve. Nothing is trained or changed."""
     own = store.job(job_id).spec.early_stopping or EarlyStoppingSpec()
     asked = {name: value for name, value in request if name in request.model_fields_set}
     choices = {name: value if isinstance(value, tuple) else (value,) for name, value in asked.items()}
-    count = 1
-    for values in choices.values():
-        count *= len(values)
+    count = math.prod(map(len, choices.values()))
     if count > MAX_SETTINGS:
         raise BadField("", f"{count:,} combinations of settings; ask for at most {MAX_SETTINGS:,} at a time")
     rows = store.epochs(job_id)

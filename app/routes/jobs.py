@@ -126,7 +126,7 @@ class JobPatch(Value):
             "description": "Dry run: the resolved spec. Reuse: a job that has succeeded. Nothing was created.",
             "model": JobSpec | JobView,
         },
-        **responses(*BODY, 403, 409, 422, 507),
+        **responses(*BODY, 409, 422, 507),
     },
     openapi_extra={
         "requestBody": {
@@ -202,7 +202,7 @@ def get_job(store: Store, job_id: JobId) -> JobView:
     return JobView.of(store.job(job_id))
 
 
-@router.patch("/jobs/{job_id}", response_model=JobView, responses=responses(*BODY, 403, 404, 409, 422))
+@router.patch("/jobs/{job_id}", response_model=JobView, responses=responses(*BODY, 404, 409, 422))
 def update_job(store: Store, caller: CallerHere, job_id: JobId, patch: JobPatch) -> JobView:
     """Change name, tags or priority."""
     may_act(store, caller, job_id)
@@ -210,7 +210,7 @@ def update_job(store: Store, caller: CallerHere, job_id: JobId, patch: JobPatch)
     return JobView.of(store.update(job_id, changes))
 
 
-@router.delete("/jobs/{job_id}", status_code=204, response_class=Response, responses=responses(403, 404, 409, 422))
+@router.delete("/jobs/{job_id}", status_code=204, response_class=Response, responses=responses(404, 409, 422))
 def delete_job(
     store: Store,
     artifacts: Artifacts,

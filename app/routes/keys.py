@@ -39,7 +39,7 @@ class KeyList(Record):
     data: list[ApiKey] = Field(description="Oldest first, revoked ones too.")
 
 
-@router.get("/keys", response_model=KeyList, responses=responses(403))
+@router.get("/keys", response_model=KeyList, responses=responses())
 def list_keys(store: Store) -> KeyList:
     """All keys, without their secrets."""
     return KeyList(data=store.list_keys())
@@ -49,7 +49,7 @@ def list_keys(store: Store) -> KeyList:
     "/keys",
     status_code=status.HTTP_201_CREATED,
     response_model=NewKey,
-    responses=responses(*BODY, 403, 409, 422, 507),
+    responses=responses(*BODY, 409, 422, 507),
 )
 def create_key(store: Store, request: KeyRequest) -> NewKey:
     """Make a key."""
@@ -57,7 +57,7 @@ def create_key(store: Store, request: KeyRequest) -> NewKey:
     return NewKey(**key.model_dump(), secret=secret)
 
 
-@router.post("/keys/{name}/revoke", response_model=ApiKey, responses=responses(403, 404, 422))
+@router.post("/keys/{name}/revoke", response_model=ApiKey, responses=responses(404, 422))
 def revoke_key(store: Store, name: Annotated[KeyName, Path(description="Name of a key.")]) -> ApiKey:
     """Make a key useless, at once and for good."""
     return store.revoke_key(name)

@@ -14,7 +14,7 @@ from app.store import JobStore
 
 router = APIRouter(tags=["jobs"])
 
-_PROBLEMS = responses(403, 404, 409, 422)
+_PROBLEMS = responses(404, 409, 422)
 
 
 def _act(store: JobStore, caller: CallerHere, job_id: str, action: Callable[[str], Job]) -> JobView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -198,8 +199,36 @@ def running(folder: Path, **settings: object) -> Iterator[Service]:
         service.end()
 
 
+def children_of(worker: Process) -> list[psutil.Process]:
+    """The training processes of a worker."""
+    started = [process for process in worker.family()[1:] if "forkserver" in " ".join(process.cmdline())]
+    return [process for process in started if process.ppid() != worker.pid]
+
+
 def child_of(worker: Process) -> psutil.Process:
     """The training process of a worker that runs one job."""
-    started = [process for process in worker.family()[1:] if "forkserver" in " ".join(process.cmdline())]
-    (child,) = [process for process in started if process.ppid() != worker.pid]
+    (child,) = children_of(worker)
     return child
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
+    """A disk of its own, or None where none can be mounted."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no space on a disk; returns the file that takes it."""
+    filler = disk / "filler"
+    with filler.open("wb") as out, contextlib.suppress(OSError):
+        while True:
+            out.write(bytes(65_536))
+            out.flush()
+    return filler

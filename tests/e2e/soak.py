@@ -8,20 +8,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
-import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from tests.e2e.service import FINAL, Json, Process, Service, running
+from tests.e2e.service import FINAL, Json, Process, Service, children_of, fill, running, small_disk
 
 QUIET = {"early_stopping": None, "tracking": None, "max_attempts": 100, "dataset": {"name": "digits"}}
 KINDS: list[Json] = [
@@ -49,19 +47,6 @@ def specs(count: int, epochs: int) -> list[Json]:
 def outcome(service: Service, job_id: str) -> tuple[list[Json], bytes, Json]:
     """What must not depend on what happened: figures, weights, evaluation."""
     return service.figures(job_id), service.weights(job_id), service.job(job_id)["evaluation"]
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
-    """A disk of its own, or None where none can be mounted."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
-        yield None
-        return
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 class Fate:
@@ -96,11 +81,7 @@ class Fate:
         """No space for a while, where the data folder has a disk of its own."""
         if self.disk is None:
             return
-        filler = self.disk / "filler"
-        with filler.open("wb") as out, contextlib.suppress(OSError):
-            while True:
-                out.write(bytes(65_536))
-                out.flush()
+        filler = fill(self.disk)
         time.sleep(seconds)
         filler.unlink()
         self.done["full disk"] += 1
@@ -116,8 +97,8 @@ class Fate:
 
 
 def _children(worker: Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [child for child in worker.family()[1:] if child.ppid() not in (worker.pid, 1)]
+    with contextlib.suppress(psutil.NoSuchProcess):  # one that has just been killed
+        return children_of(worker)
     return []
 
 

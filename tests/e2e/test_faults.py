@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service import LONG, Service, child_of, running, until
+from tests.e2e.service import LONG, Service, child_of, fill, running, small_disk, until
 
 
 def test_a_killed_training_process_is_tried_again_to_the_same_weights(service: Service) -> None:
@@ -136,32 +134,23 @@ def test_a_damaged_data_set_fails_the_job_with_what_to_do(service: Service) -> N
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 48 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = shutil.which("mount") and os.geteuid() == 0
-    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk], check=False).returncode:
-        pytest.skip("mounting a small disk takes root")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk", 48) as mounted:
+        if mounted is None:
+            pytest.skip("mounting a small disk takes root")
+        yield mounted
 
 
-def test_training_waits_for_space_on_a_full_disk_and_loses_nothing(service: Service, small_disk: Path) -> None:
+def test_training_waits_for_space_on_a_full_disk_and_loses_nothing(service: Service, disk: Path) -> None:
     service.data.mkdir()
-    (service.data / "checkpoints").symlink_to(small_disk)
+    (service.data / "checkpoints").symlink_to(disk)
     service.api()
     service.worker(lease_seconds=30)
     job_id = service.submit({**LONG, "training": {"max_epochs": 150, "batch_size": 16}})
     service.reaches(job_id, 3)
-    filler = small_disk / "filler"
-    with filler.open("wb") as out:
-        try:
-            while True:
-                out.write(bytes(65_536))
-                out.flush()
-        except OSError:
-            pass
+    filler = fill(disk)
     until("a warning is given", lambda: "warning" in service.events(job_id))
     warning = next(line["text"] for line in service.get(f"/jobs/{job_id}/logs")["data"] if "warning" in line["text"])
     assert "The disk is full" in warning

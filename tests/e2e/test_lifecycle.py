@@ -28,14 +28,7 @@ def undisturbed(shared: Service) -> tuple[list[Json], bytes, Json]:
     """Figures, weights and evaluation of STEADY where nobody touches it."""
     job_id = shared.submit(STEADY)
     evaluation = shared.succeeded(job_id)["evaluation"]
-    return shared.figures(job_id), weights(shared, job_id), evaluation
-
-
-def weights(service: Service, job_id: str) -> bytes:
-    """The weights themselves: the file around them also tells the job's name."""
-    answer = service.http.get(f"/jobs/{job_id}/checkpoints/best_model.pth")
-    assert answer.is_success, answer.text
-    return answer.content
+    return shared.figures(job_id), shared.weights(job_id), evaluation
 
 
 def seconds_between(service: Service, job_id: str, first: str, then: str) -> float:
@@ -55,7 +48,7 @@ def test_a_job_that_was_paused_again_and_again_ends_in_the_same_weights(
         assert time.monotonic() - began < 1
         shared.http.post(f"/jobs/{job_id}/resume")
     job = shared.succeeded(job_id)
-    assert (shared.figures(job_id), weights(shared, job_id), job["evaluation"]) == undisturbed
+    assert (shared.figures(job_id), shared.weights(job_id), job["evaluation"]) == undisturbed
     assert shared.outcomes(job_id) == ["paused", "paused", "paused", "succeeded"]
 
 
@@ -121,7 +114,7 @@ def test_a_frozen_worker_that_comes_back_writes_nothing(
     time.sleep(1)
     assert service.get(f"/jobs/{job_id}/events", limit=1000) == events
     assert [file for file in listing(service) if file not in files] == []
-    assert (service.figures(job_id), weights(service, job_id), job["evaluation"]) == undisturbed
+    assert (service.figures(job_id), service.weights(job_id), job["evaluation"]) == undisturbed
     assert service.succeeded(service.submit({**STEADY, "training": {"max_epochs": 1}}))
     for worker in (frozen, other):
         assert worker.stop() == 0
@@ -173,7 +166,7 @@ def test_a_backup_of_a_running_service_is_restored_and_goes_on_to_the_same_weigh
     assert service.job(job_id)["progress"]["epoch"] >= 10
     service.worker()
     job = service.succeeded(job_id)
-    assert (service.figures(job_id), weights(service, job_id), job["evaluation"]) == undisturbed
+    assert (service.figures(job_id), service.weights(job_id), job["evaluation"]) == undisturbed
 
 
 def test_a_damaged_checkpoint_is_reported_and_not_sent(shared: Service) -> None:

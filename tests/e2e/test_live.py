@@ -95,12 +95,6 @@ def test_all_jobs_are_followed_in_one_order(shared: Service) -> None:
 def test_five_hundred_listeners_on_one_api(service: Service) -> None:
     service.api()
     service.worker()
-    first = service.submit({"dataset": {"name": "digits"}, "training": {"max_epochs": 1}, "tracking": None})
-    service.succeeded(first)
-    job_id = service.submit(
-        {"dataset": {"name": "digits"}, "training": {"max_epochs": 12}, "tracking": None, "after": [first]}
-    )
-    service.http.post(f"/jobs/{job_id}/cancel")
     waiting = service.submit({**LONG, "not_before": "2100-01-01T00:00:00Z"})
     seen: list[list[int]] = [[] for _ in range(500)]
 

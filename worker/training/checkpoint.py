@@ -107,7 +107,7 @@ def init_from_parent(path: Path, model: Classifier, head: frozenset[str]) -> Non
     if isinstance(model.net, LinearProbe) and not any(name.startswith("net.backbone.") for name in theirs):
         theirs = {name.replace("net.", "net.backbone.", 1): weight for name, weight in theirs.items()}
     hint = "Give the job the same `model` and image shape as its parent."
-    _take(theirs, model, head | {"scale", "shift"}, hint)  # the child normalises by its own data
+    _take(theirs, model, head, hint)
 
 
 def init_from_pretrained(path: Path, model: Classifier, head: frozenset[str]) -> None:
@@ -116,20 +116,21 @@ def init_from_pretrained(path: Path, model: Classifier, head: frozenset[str]) ->
     Raises BadCheckpoint where the file is damaged or of another network.
     """
     theirs = {f"net.net.{name}": weight for name, weight in _read(path, "cpu").items()}
-    _take(theirs, model, head | {"scale", "shift"}, f"Delete {path.name} to have it fetched again.")
+    _take(theirs, model, head, f"Delete {path.name} to have it fetched again.")
 
 
-def _take(theirs: dict[str, Tensor], model: Classifier, own: frozenset[str], hint: str) -> None:
-    ours = model.state_dict()
+def _take(theirs: dict[str, Tensor], model: Classifier, head: frozenset[str], hint: str) -> None:
+    # The child normalises by its own data.
+    ours = {name: weight for name, weight in model.state_dict().items() if name not in ("scale", "shift")}
     misfits = [
         f"{name}: {tuple(ours[name].shape)} here, {tuple(theirs[name].shape) if name in theirs else 'absent'} there"
         for name in ours
-        if name not in own and (name not in theirs or theirs[name].shape != ours[name].shape)
+        if name not in head and (name not in theirs or theirs[name].shape != ours[name].shape)
     ]
     if misfits:
         raise BadCheckpoint(f"The weights of init_from do not fit this model ({'; '.join(misfits[:3])}). {hint}")
     for name, weight in ours.items():
-        if name not in ("scale", "shift") and name in theirs and theirs[name].shape == weight.shape:
+        if name in theirs and theirs[name].shape == weight.shape:
             weight.copy_(theirs[name])
 
 

@@ -8,14 +8,12 @@ from typing import cast
 
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
-from torch.nn import functional as F
 
 from app.specs import EpochRow, JobSpec, LinearProbeSpec
 from app.specs.stopping import advance
 from worker.training.data import Data
 from worker.training.models import LinearProbe
-from worker.training.trainer import Epoch, Training, predict, why_stop
+from worker.training.trainer import Epoch, Training, loss_and_accuracy, predict, why_stop
 
 
 def fit_probe(
@@ -47,7 +45,7 @@ def fit_probe(
         head.bias.copy_(bias - (weight / std) @ mean)
     assert head.weight.shape == (len(data.classes), width)
     train_seconds = time.perf_counter() - began
-    train, val = (_figures(*predict(training.model, split, precision)) for split in (data.train, data.val))
+    train, val = (loss_and_accuracy(*predict(training.model, split, precision)) for split in (data.train, data.val))
     training.stopping = advance(spec.early_stopping, training.stopping, val[0])
     training.seconds += (seconds := time.perf_counter() - began)
     row = EpochRow(
@@ -61,7 +59,3 @@ def fit_probe(
         samples_per_second=len(data.train) / train_seconds,
     )
     yield Epoch(row, training.stopping, why_stop(training, spec, stopped))
-
-
-def _figures(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()

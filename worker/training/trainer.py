@@ -138,8 +138,7 @@ def train_model(
             schedule.after_batch()
         train_loss, train_acc = loss_sum.item() / count, correct.item() / count
         train_seconds = time.perf_counter() - began
-        logits, y = predict(training.result, data.val, precision)
-        val_loss, val_acc = F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).float().mean().item()
+        val_loss, val_acc = loss_and_accuracy(*predict(training.result, data.val, precision))
         if not math.isfinite(train_loss + val_loss):
             raise Diverged(
                 f"train_loss is {train_loss:g} and val_loss {val_loss:g} in epoch {epoch}. "
@@ -221,6 +220,11 @@ def why_stop(training: Training, spec: JobSpec, stopped: Callable[[], bool] = la
     if limit is not None and training.seconds >= limit:
         return StopReason.TIME_LIMIT
     return StopReason.REQUESTED if stopped() else None
+
+
+def loss_and_accuracy(logits: Tensor, y: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of logits `[N, classes]` for labels `[N]`."""
+    return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).float().mean().item()
 
 
 @torch.inference_mode()

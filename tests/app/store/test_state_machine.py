@@ -66,6 +66,15 @@ class Machine(RuleBasedStateMachine):
                 if other.after == job_id and other.status in (Q, P):
                     self._ended(waiter, F)
 
+    def _crashed(self, job_id: str) -> None:
+        """One of a job's two attempts is gone."""
+        job = self.expected[job_id]
+        job.crashes += 1
+        if job.crashes == 2:
+            self._ended(job_id, F)
+        else:
+            job.status, job.lease, job.waits = Q, None, True
+
     @rule(target=jobs)
     def submit(self) -> str:
         job_id = self.store.submit(JobSpec(max_attempts=2))[0].id
@@ -136,12 +145,7 @@ class Machine(RuleBasedStateMachine):
     @rule(lease=leases)
     def crash(self, lease: Lease) -> None:
         if self._as_worker(lease, lambda: self.store.crash(lease, BROKEN)):
-            job = self.expected[lease.job_id]
-            job.crashes += 1
-            if job.crashes == 2:
-                self._ended(lease.job_id, F)
-            else:
-                job.status, job.lease, job.waits = Q, None, True
+            self._crashed(lease.job_id)
 
     @rule(lease=leases)
     def give_back(self, lease: Lease) -> None:
@@ -159,12 +163,7 @@ class Machine(RuleBasedStateMachine):
             self.store.heartbeat("worker", [lease])
         assert self.store.expire(beat, 30) is not moved
         if not moved:
-            job = self.expected[lease.job_id]
-            job.crashes += 1
-            if job.crashes == 2:
-                self._ended(lease.job_id, F)
-            else:
-                job.status, job.lease, job.waits = Q, None, True
+            self._crashed(lease.job_id)
 
     @rule(job_id=jobs, action=st.sampled_from(sorted(ALLOWED)))
     def act(self, job_id: str, action: str) -> None:
