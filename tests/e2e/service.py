@@ -227,8 +227,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
 def fill(disk: Path) -> Path:
     """Leave no space on a disk; returns the file that takes it."""
     filler = disk / "filler"
-    with filler.open("wb") as out, contextlib.suppress(OSError):
+    # Unbuffered: what a buffer still holds would fail to be written once more when the file is closed.
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
         while True:
             out.write(bytes(65_536))
-            out.flush()
     return filler
