@@ -84,7 +84,7 @@ class Database:
         from alembic.config import Config  # noqa: PLC0415
         from alembic.util import CommandError  # noqa: PLC0415
 
-        if self.sqlite:
+        if self.sqlite and not str(self.url.database).startswith("file:"):  # a URI names a database that is there
             folder = Path(str(self.url.database)).parent
             try:
                 folder.mkdir(parents=True, exist_ok=True)

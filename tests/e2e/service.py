@@ -106,13 +106,17 @@ class Service:
     def worker(self, **settings: object) -> Process:
         """Start a worker and wait until it is known."""
         process = self.start("worker", **settings)
+        self.ready(process)
+        return process
+
+    def ready(self, worker: Process) -> None:
+        """Wait until a worker is known."""
 
         def known() -> bool:
-            assert process.popen.poll() is None, process.log.read_text()
-            return any(worker["pid"] == process.pid for worker in self.get("/workers")["data"])
+            assert worker.popen.poll() is None, worker.log.read_text()
+            return any(listed["pid"] == worker.pid for listed in self.get("/workers")["data"])
 
         until("the worker is ready", known, START_SECONDS)
-        return process
 
     def get(self, path: str, **parameters: Any) -> Json:
         """A GET that must succeed."""

@@ -141,6 +141,7 @@ def soak(folder: Path, *, jobs: int, epochs: int, kills: int, seed: int) -> Coun
             assert trained == list(range(1, epochs + 1)), f"the epochs of {job_id} are told twice or not at all"
         time.sleep(6)  # superseded files are kept for five seconds
         for worker in fate.workers:
+            storm.ready(worker)  # one that was started a moment ago does not listen to signals yet
             assert worker.stop() == 0
         _check_what_is_left(storm, ids)
         return fate.done
