@@ -15,11 +15,12 @@ ENV WHISTLESTOP_DATA_DIR=/data WHISTLESTOP_HOST=0.0.0.0
 WORKDIR /srv
 # The dependencies first, beside empty packages: a change of the code does not install them again.
 COPY pyproject.toml README.md ./
-RUN mkdir app worker && touch app/__init__.py worker/__init__.py && pip install .
+RUN mkdir app worker examples && touch app/__init__.py worker/__init__.py && pip install .
 
 FROM base AS api
 COPY app app
 COPY worker worker
+COPY examples examples
 RUN pip install --no-deps --force-reinstall . && rm -rf /srv/*
 USER whistlestop
 VOLUME /data
@@ -34,6 +35,7 @@ ARG TORCH_INDEX
 RUN pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[worker]'
 COPY app app
 COPY worker worker
+COPY examples examples
 RUN pip install --no-deps --force-reinstall . && rm -rf /srv/*
 USER whistlestop
 VOLUME /data

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from app.imagefolder import SUFFIXES, ClassCounts, Summary, find_images
 from app.jobs import Record
-from app.prepared import Prepared, contact_sheet, prepared_file, read_prepared
+from app.prepared import Prepared, contact_sheet, prepared_file, read_prepared, test_image
 
 BUILT_IN = {
     "mnist": "Handwritten digits: 60,000 and 10,000 grey images of 28x28 pixels in 10 classes.",
@@ -177,10 +177,17 @@ class Datasets:
 
     def contact_sheet(self, name: str) -> bytes:
         """A PNG with a row of training images for each class. Raises UnknownDataset, NotPrepared."""
+        return contact_sheet(self._prepared_file(name))
+
+    def test_image(self, name: str, index: int) -> bytes:
+        """A PNG of one image of the test split. Raises UnknownDataset, NotPrepared, IndexError."""
+        return test_image(self._prepared_file(name), index)
+
+    def _prepared_file(self, name: str) -> Path:
         self.check(name)
         if self._prepared(name) is None:
             raise NotPrepared(name)
-        return contact_sheet(prepared_file(self._folders[-1], name))
+        return prepared_file(self._folders[-1], name)
 
     def _about(self, name: str) -> Path:
         return self._uploads / f"{name}.json"

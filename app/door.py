@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.problems import Refused
 
 MAX_BODY_BYTES = 1 << 20
+MAX_IMAGE_BYTES = 16 << 20
 CHUNK_SECONDS = 30.0
 _HANG_UP = {"Connection": "close"}  # the rest of the body is not read
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -26,6 +27,8 @@ _ARCHIVES = (
     "application/x-zip-compressed",
     "application/octet-stream",
 )
+
+_IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,17 +69,24 @@ class Door:
         try:
             if (scope["method"], scope["path"]) == ("POST", "/datasets"):
                 if _media_type(headers) not in _ARCHIVES:
-                    raise _unsupported(headers, "application/x-tar, application/gzip or application/zip", "x-tar")
+                    raise _unsupported(
+                        headers, "application/x-tar, application/gzip or application/zip", "application/x-tar"
+                    )
                 await self.app(scope, patient, send)
                 return
-            body = await _read(headers, patient)
+            if scope["path"].endswith("/predict"):
+                if _media_type(headers) not in _IMAGES:
+                    raise _unsupported(headers, ", ".join(_IMAGES), "image/png")
+                await self.app(scope, _replay(await _read(headers, patient, MAX_IMAGE_BYTES), receive), send)
+                return
+            body = await _read(headers, patient, MAX_BODY_BYTES)
             if _media_type(headers) in _YAML:
                 body = _json_of(body)
                 scope = {**scope, "headers": list(scope["headers"])}
                 changed = MutableHeaders(scope=scope)
                 changed["content-type"], changed["content-length"] = "application/json", str(len(body))
             elif body and not _is_json(_media_type(headers)):
-                raise _unsupported(headers, "application/json or application/yaml", "json")
+                raise _unsupported(headers, "application/json or application/yaml", "application/json")
         except Refused as refused:
             await refused.response(scope["path"])(scope, receive, send)
             return
@@ -97,23 +107,20 @@ def _patient(receive: Receive) -> Receive:
     return patient
 
 
-async def _read(headers: Headers, receive: Receive) -> bytes:
+async def _read(headers: Headers, receive: Receive, most: int) -> bytes:
+    hint = "a job spec needs a few hundred" if most == MAX_BODY_BYTES else "scale the image down"
     too_large = Refused(
-        413,
-        "body_too_large",
-        "The body is too large",
-        f"A body may have {MAX_BODY_BYTES} bytes; a job spec needs a few hundred.",
-        _HANG_UP,
+        413, "body_too_large", "The body is too large", f"A body may have {most} bytes; {hint}.", _HANG_UP
     )
     declared = headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+    if declared.isdigit() and int(declared) > most:
         raise too_large
     chunks, size = [], 0
     while True:
         message = await receive()
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
+        if size > most:
             raise too_large
         chunks.append(chunk)
         if not message.get("more_body", False):
@@ -135,7 +142,7 @@ def _unsupported(headers: Headers, expected: str, example: str) -> Refused:
         "unsupported_media_type",
         "The body is of a type that is not understood",
         f"Content-Type is {_media_type(headers)[:100] or 'missing'!r}, expected {expected}. "
-        f"With curl, add -H 'Content-Type: application/{example}'.",
+        f"With curl, add -H 'Content-Type: {example}'.",
     )
 
 

@@ -27,13 +27,17 @@ from app.store import JobStore
 
 log = logging.getLogger("whistlestop.audit")
 
-_PUBLIC = ("/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/")
+_PUBLIC = ("/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/", "/dashboard/")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _WRONG_KEYS = RateLimitItemPerMinute(10)
 _DOCS_CSP = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; worker-src blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_DASHBOARD_CSP = (
+    "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_REPORT_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 _CSP = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -92,7 +96,7 @@ class Guard:
         caller = ANYBODY
         try:
             self._check_site(scope, headers)
-            if self._locked and not scope["path"].startswith(_PUBLIC):
+            if self._locked and scope["path"] != "/" and not scope["path"].startswith(_PUBLIC):
                 caller = await self._known(scope, headers)
         except Refused as refused:
             await refused.response(scope["path"])(scope, receive, secured)
@@ -158,7 +162,7 @@ class Guard:
 def _needed(method: str, path: str) -> str:
     if path.startswith("/keys") or (path.startswith("/datasets") and method == "DELETE"):
         return "admin"
-    if method in _SAFE or path.endswith("/early-stopping/replay"):
+    if method in _SAFE or path.endswith(("/early-stopping/replay", "/predict")):
         return "read"
     return "submit"
 
@@ -190,4 +194,12 @@ def _secure(headers: MutableHeaders, path: str) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
     headers["X-Frame-Options"] = "DENY"
     headers["Referrer-Policy"] = "no-referrer"
-    headers["Content-Security-Policy"] = _DOCS_CSP if path.startswith(("/docs", "/redoc")) else _CSP
+    headers["Content-Security-Policy"] = _policy(path)
+
+
+def _policy(path: str) -> str:
+    if path.startswith(("/docs", "/redoc")):
+        return _DOCS_CSP
+    if path == "/" or path.startswith("/dashboard/"):
+        return _DASHBOARD_CSP
+    return _REPORT_CSP if path.startswith("/jobs/") and path.endswith(("/report", ".svg")) else _CSP

@@ -173,6 +173,17 @@ class Worker(Record):
     versions: dict[str, str] = Field(description="Versions of whistlestop, python and torch.")
 
 
+class Usage(Record):
+    """What a worker and its training processes take of the machine, in bytes and in percent of all cores."""
+
+    cpu_percent: float = Field(description="CPU time since the heartbeat before.", examples=[48.5])
+    memory: int = Field(description="Resident memory.", examples=[734003200])
+    memory_total: int = Field(description="Memory of the machine.", examples=[25769803776])
+    gpu_percent: float | None = Field(None, description="Utilisation of the GPU, by anybody; null: there is none.")
+    gpu_memory: int | None = Field(None, description="Memory in use on the GPU, by anybody.")
+    gpu_memory_total: int | None = Field(None, description="Memory of the GPU.")
+
+
 class WorkerState(Worker):
     """A worker as the service sees it."""
 
@@ -182,6 +193,7 @@ class WorkerState(Worker):
     running: tuple[str, ...] = Field(description="Ids of the jobs that it runs now.")
     started_at: datetime = Field(description="When it registered.")
     heartbeat_at: datetime = Field(description="When it was last heard of.")
+    usage: Usage | None = Field(description="What it took then; null before the second heartbeat.")
 
 
 Scope = Literal["read", "submit", "admin"]

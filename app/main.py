@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
@@ -16,9 +15,11 @@ from app.artifacts import ArtifactStore
 from app.datasets import Datasets
 from app.door import Door
 from app.guard import Guard, is_loopback
+from app.predict import Predictor
 from app.routes import (
     analysis,
     checkpoints,
+    dashboard,
     datasets,
     events,
     health,
@@ -26,6 +27,8 @@ from app.routes import (
     keys,
     lifecycle,
     metrics,
+    pictures,
+    predictions,
     prometheus,
     workers,
 )
@@ -83,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.datasets = Datasets(settings.dataset_folders)
     app.state.datasets.sweep()
     app.state.stream = stream
+    app.state.predictor = Predictor()
     app.state.max_upload_bytes = settings.max_upload_bytes
     app.state.lease_seconds = settings.lease_seconds
     app.state.registry, histogram = prometheus.registry_of(store, settings.lease_seconds)
@@ -109,18 +113,18 @@ def create_app(settings: Settings) -> FastAPI:
         metrics,
         events,
         analysis,
+        pictures,
         checkpoints,
+        predictions,
         datasets,
         workers,
         keys,
         health,
         prometheus,
+        dashboard,
     ):
         app.include_router(resource.router)
-
-    @app.get("/", include_in_schema=False)
-    def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    app.mount("/dashboard", dashboard.Files())
 
     plain_openapi = app.openapi
 

@@ -10,7 +10,7 @@ import array
 import io
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
@@ -45,7 +45,7 @@ def read_prepared(path: Path) -> Prepared:
 def contact_sheet(path: Path) -> bytes:
     """A PNG with a row of training images for each class, the first ones of the file. Raises as read_prepared."""
     header, start = _header(path)
-    count, channels, height, width = header["train_images"]["shape"]
+    count, _, height, width = header["train_images"]["shape"]
     classes = len(json.loads(header["__metadata__"]["classes"]))
     factor = max(1, _SHEET_SIDE // max(height, width))
     cell = (width * factor, height * factor)
@@ -55,17 +55,35 @@ def contact_sheet(path: Path) -> bytes:
         for row, label in enumerate(array.array("q", file.read(8 * count))):
             if label in rows and len(rows[label]) < _SHEET_IMAGES:
                 rows[label].append(row)
-        images = start + header["train_images"]["data_offsets"][0]
         sheet = Image.new("RGB", (_SHEET_IMAGES * (cell[0] + 2) - 2, len(rows) * (cell[1] + 2) - 2), "white")
         for line, chosen in enumerate(rows.values()):
             for column, row in enumerate(chosen):
-                file.seek(images + row * channels * height * width)
-                planes = [Image.frombytes("L", (width, height), file.read(height * width)) for _ in range(channels)]
-                image = planes[0] if channels == 1 else Image.merge("RGB", planes)
+                image = _image(file, header, start, "train", row)
                 place = column * (cell[0] + 2), line * (cell[1] + 2)
                 sheet.paste(image.resize(cell, Image.Resampling.NEAREST), place)
+    return _png(sheet)
+
+
+def test_image(path: Path, index: int) -> bytes:
+    """One image of the test split as a PNG. Raises IndexError, and as read_prepared."""
+    header, start = _header(path)
+    count = header["test_images"]["shape"][0]
+    if not 0 <= index < count:
+        raise IndexError(f"there is no test image {index}; they are numbered from 0 to {count - 1}")
+    with path.open("rb") as file:
+        return _png(_image(file, header, start, "test", index))
+
+
+def _image(file: IO[bytes], header: dict[str, Any], start: int, split: str, row: int) -> Image.Image:
+    _, channels, height, width = header[f"{split}_images"]["shape"]
+    file.seek(start + header[f"{split}_images"]["data_offsets"][0] + row * channels * height * width)
+    planes = [Image.frombytes("L", (width, height), file.read(height * width)) for _ in range(channels)]
+    return planes[0] if channels == 1 else Image.merge("RGB", planes)
+
+
+def _png(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    sheet.save(out, "PNG")
+    image.save(out, "PNG")
     return out.getvalue()
 
 

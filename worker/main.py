@@ -21,6 +21,7 @@ from app.settings import Settings, in_words
 from app.store import JobStore, StoreUnavailable
 from worker.messages import Machine, Places
 from worker.supervisor import CannotTrain, Run, warm_up
+from worker.usage import Meter
 
 log = logging.getLogger("whistlestop.worker")
 
@@ -88,6 +89,7 @@ class WorkerLoop:
     def work(self, machine: Machine) -> None:
         """Work until SIGTERM or SIGINT; then give the jobs back and say goodbye."""
         self._register(machine)
+        self._meter = Meter(machine.device)
         log.info("worker %s ready: %s (%s), slots: %d", self.id, machine.device, machine.device_name, self._slots)
         while not self._stopping and not (self._draining and not self._runs):
             try:
@@ -120,7 +122,7 @@ class WorkerLoop:
 
     def _turn(self, device: str) -> None:
         if self._heartbeat.due():
-            self._store.heartbeat(self.id, [run.lease for run in self._runs])
+            self._store.heartbeat(self.id, [run.lease for run in self._runs], self._meter.read())
         if self._watch.due():
             for beat in self._silence.observe(self._store.beats()):
                 if self._store.expire(beat, self._lease_seconds):

@@ -12,6 +12,7 @@ from app.jobs import Record
 from app.problems import BODY, responses
 from app.routes.dependencies import DatasetsHere
 from app.specs import DatasetName
+from app.store import NotRecorded
 
 router = APIRouter(tags=["datasets"])
 
@@ -80,6 +81,24 @@ def get_dataset(datasets: DatasetsHere, name: Named) -> Dataset:
 def get_contact_sheet(datasets: DatasetsHere, name: Named) -> Response:
     """A picture of a prepared data set: a row of training images for each class."""
     return Response(datasets.contact_sheet(name), media_type="image/png")
+
+
+@router.get(
+    "/datasets/{name}/test/{index}.png",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **responses(404, 422)},
+)
+def get_test_image(
+    datasets: DatasetsHere,
+    name: Named,
+    index: Annotated[int, Path(ge=0, lt=2**31, description="Place in the test split, from 0.", examples=[8])],
+) -> Response:
+    """One image of the test split of a prepared data set, as it is."""
+    try:
+        png = datasets.test_image(name, index)
+    except IndexError as error:
+        raise NotRecorded(f"In data set '{name}' {error}.") from error
+    return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 
 @router.delete("/datasets/{name}", status_code=204, response_class=Response, responses=responses(404, 409, 422))

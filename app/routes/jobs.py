@@ -92,6 +92,9 @@ class ListedJob(JobView):
     evaluation: Figures | None = Field(  # type: ignore[assignment]  # serialised as less than it is
         description="The best weights on the test split; null until then."
     )
+    sparkline: tuple[float, ...] | None = Field(
+        None, description="The course of val_loss, where it was asked for with `sparkline`.", examples=[[0.4, 0.2, 0.1]]
+    )
 
 
 class JobPage(Record):
@@ -188,12 +191,19 @@ def list_jobs(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page.")] = 50,
     cursor: Annotated[str | None, Query(max_length=1000, description="`next` of the page before.")] = None,
+    sparkline: Annotated[
+        int | None, Query(ge=2, le=200, description="Add the course of val_loss, in about so many points.")
+    ] = None,
 ) -> JobPage:
     """List jobs."""
     filters = Filters(status, tag, name, dataset, model)
     sorting = Sorting(sort, order or ("asc" if sort == "val_loss" else "desc"))
     page = store.list_jobs(filters, sorting, limit, cursor)
-    return JobPage(data=[ListedJob.of(job) for job in page.data], next=page.next)
+    listed = [ListedJob.of(job) for job in page.data]
+    if sparkline:
+        courses = store.val_losses([job.id for job in listed], sparkline)
+        listed = [job.model_copy(update={"sparkline": tuple(courses[job.id])}) for job in listed]
+    return JobPage(data=listed, next=page.next)
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses=responses(404, 422))

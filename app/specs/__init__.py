@@ -32,7 +32,7 @@ from app.specs.optimizers import (
     SGDSpec,
     StepSpec,
 )
-from app.specs.results import ClassFigures, EpochRow, Evaluation, Figures, StopReason
+from app.specs.results import ClassFigures, EpochRow, Evaluation, Figures, Mistake, StopReason
 from app.specs.value import Value
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "JobSpec",
     "LinearProbeSpec",
     "MLPSpec",
+    "Mistake",
     "ModelSpec",
     "Name",
     "NoSchedulerSpec",

@@ -56,10 +56,24 @@ class Figures(Value):
     f1: float = Field(description="Weighted F1.", examples=[0.9768])
 
 
+class Mistake(Value):
+    """A test image that was taken for another class."""
+
+    index: int = Field(
+        ge=0, description="Place in the test split: `GET /datasets/{name}/test/{index}.png`.", examples=[8]
+    )
+    label: int = Field(ge=0, description="Number of its class.", examples=[5])
+    predicted: int = Field(ge=0, description="Number of the class that it was taken for.", examples=[6])
+    confidence: float = Field(ge=0, le=1, description="Probability that the model gave to that.", examples=[0.998])
+
+
 class Evaluation(Figures):
     """The best weights on the test split, class by class too."""
 
     per_class: Annotated[tuple[ClassFigures, ...], Field(strict=False)] = Field(description="Each class.")
     confusion_matrix: Annotated[tuple[Annotated[tuple[int, ...], Field(strict=False)], ...], Field(strict=False)] = (
         Field(description="`confusion_matrix[i][j]`: images of class i that were taken for class j.")
+    )
+    mistakes: Annotated[tuple[Mistake, ...], Field(strict=False)] = Field(
+        (), description="The most confidently wrong test images, at most 24."
     )

@@ -73,6 +73,34 @@ def replay(settings: EarlyStoppingSpec | None, val_losses: Iterable[float]) -> t
     return state, None
 
 
+def explained(settings: EarlyStoppingSpec | None, after: Stopping, reason: StopReason | None) -> str:
+    """Why training ended, or how far it is from that, in sentences."""
+    if not after.epoch:
+        return "No epoch has been trained yet."
+    best = f"The lowest val_loss was {after.best_val_loss:.4f}, in epoch {after.best_epoch}."
+    if reason is StopReason.STAGNATION and settings is not None:
+        why = (
+            f"Stopped after epoch {after.epoch} for stagnation: val_loss had not fallen by more than "
+            f"{settings.min_delta:g} below {after.reference:.4f} for {after.stagnation} epochs in a row "
+            f"(patience {settings.patience})."
+        )
+    elif reason is StopReason.OVERFITTING and settings is not None:
+        why = (
+            f"Stopped after epoch {after.epoch} for overfitting: val_loss was above the best by more than "
+            f"{settings.delta_overfit:g} for {after.overfitting} epochs in a row "
+            f"(overfit_patience {settings.overfit_patience})."
+        )
+    elif reason is StopReason.MAX_EPOCHS:
+        why = f"All {after.epoch} epochs were trained: neither criterion of early stopping was met before."
+    elif reason is StopReason.TIME_LIMIT:
+        why = f"Stopped after epoch {after.epoch}, the first to end behind training.max_seconds."
+    elif reason is StopReason.REQUESTED:
+        why = f"Stopped after epoch {after.epoch} because somebody asked for it."
+    else:
+        why = f"After epoch {after.epoch}: {in_words(settings, after)}."
+    return f"{why} {best}"
+
+
 def in_words(settings: EarlyStoppingSpec | None, after: Stopping) -> str:
     """Both counts against their patience, for a console line."""
     if settings is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -226,6 +226,21 @@ class Jobs(Base):
     def epochs(self, job_id: str, after: int = 0, limit: int = 1_000_000) -> list[EpochRow]:
         """Epoch rows with a number above `after`. Raises JobNotFound."""
         return [rows.epoch_of(row) for row in self._of_job(epochs, job_id, epochs.c.epoch, after, limit)]
+
+    def val_losses(self, job_ids: Sequence[str], points: int) -> dict[str, list[float]]:
+        """The course of val_loss of some jobs, each at no more than some `points` equally distant epochs."""
+        distance = sa.case((jobs.c.epoch > points, jobs.c.epoch / points + 1), else_=1)
+        wanted = (
+            sa.select(epochs.c.job_id, epochs.c.val_loss)
+            .join(jobs, jobs.c.id == epochs.c.job_id)
+            .where(epochs.c.job_id.in_(job_ids), epochs.c.epoch % sa.cast(distance, sa.Integer) == 0)
+            .order_by(epochs.c.job_id, epochs.c.epoch)
+        )
+        found: dict[str, list[float]] = {job_id: [] for job_id in job_ids}
+        with self._db.read() as db:
+            for job_id, val_loss in db.execute(wanted):
+                found[job_id].append(val_loss)
+        return found
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
         """Events with a number above `after`. Raises JobNotFound."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
 from app.artifacts import Artifact
-from app.jobs import Beat, Claim, JobError, JobStatus, Lease, Runtime, Worker
+from app.jobs import Beat, Claim, JobError, JobStatus, Lease, Runtime, Usage, Worker
 from app.specs import BEST, LAST, EpochRow, Evaluation, JobSpec, StopReason
 from app.store import steps
 from app.store.base import Base
@@ -28,10 +28,12 @@ class Runs(Base):
         with self._db.write() as db:
             db.execute(workers.insert().values(**worker.model_dump(), started_at=now(), heartbeat_at=now()))
 
-    def heartbeat(self, worker_id: str, leases: Iterable[Lease]) -> None:
-        """Say that the worker lives, and raise the beat of its jobs."""
+    def heartbeat(self, worker_id: str, leases: Iterable[Lease], usage: Usage | None = None) -> None:
+        """Say that the worker lives and what it takes, and raise the beat of its jobs."""
+        told = usage.model_dump() if usage else sa.null()
         with self._db.write() as db:
-            db.execute(workers.update().where(workers.c.id == worker_id).values(heartbeat_at=now(), stopped=False))
+            alive = {"heartbeat_at": now(), "stopped": False, "usage": told}
+            db.execute(workers.update().where(workers.c.id == worker_id).values(alive))
             for lease in leases:
                 db.execute(jobs.update().where(*steps.held(lease)).values(beat=jobs.c.beat + 1))
 

@@ -238,4 +238,5 @@ workers = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("heartbeat_at", UtcDateTime, nullable=False),
     Column("stopped", Boolean, nullable=False, default=False),
+    Column("usage", JSON, nullable=True),
 )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch.nn import functional as F
 
-from app.specs import ClassFigures, Evaluation
+from app.specs import ClassFigures, Evaluation, Mistake
 from worker.training.data import Data
 from worker.training.models import Classifier
 from worker.training.trainer import predict
+
+_MISTAKES = 24
 
 
 def evaluate(model: Classifier, data: Data) -> Evaluation:
@@ -45,4 +48,16 @@ def evaluate(model: Classifier, data: Data) -> Evaluation:
             for label in classes
         ),
         confusion_matrix=tuple(tuple(int(count) for count in row) for row in matrix),
+        mistakes=_mistakes(logits, labels),
+    )
+
+
+def _mistakes(logits: torch.Tensor, labels: torch.Tensor) -> tuple[Mistake, ...]:
+    """The most confident of them, of logits `[N, classes]` for labels `[N]`."""
+    confidence, predicted = logits.softmax(1).max(1)
+    wrong = (predicted != labels).nonzero().flatten()
+    order = confidence[wrong].argsort(descending=True, stable=True)
+    return tuple(
+        Mistake(index=row, label=int(labels[row]), predicted=int(predicted[row]), confidence=float(confidence[row]))
+        for row in wrong[order[:_MISTAKES]].tolist()
     )
