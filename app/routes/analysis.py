@@ -16,7 +16,7 @@ from app.routes.dependencies import JobId, Store
 from app.routes.jobs import ListedJob
 from app.routes.metrics import thin
 from app.specs import EarlyStoppingSpec, EpochRow, StopReason, Value
-from app.specs.stopping import replay
+from app.specs.stopping import explained, replay
 
 router = APIRouter(tags=["analysis"])
 
@@ -56,6 +56,35 @@ class Replay(Record):
 
     recorded_epochs: int = Field(description="Epochs that the job has recorded.", examples=[13])
     data: list[Replayed] = Field(description="One for each combination of settings.")
+
+
+class StoppingState(Record):
+    """Where early stopping stands."""
+
+    settings: EarlyStoppingSpec | None = Field(description="The job's settings; null: off.")
+    epoch: int = Field(description="Epochs trained.", examples=[12])
+    stagnation: int = Field(description="Epochs in a row without progress.", examples=[3])
+    overfitting: int = Field(description="Epochs in a row with val_loss far above the best.", examples=[0])
+    reference: float | None = Field(description="The val_loss that progress is measured from.", examples=[0.081])
+    stop_reason: StopReason | None = Field(description="Why training ended; null until it has.")
+    explanation: str = Field(description="All of that in words.")
+
+
+@router.get("/jobs/{job_id}/early-stopping", response_model=StoppingState, responses=responses(404, 422))
+def get_early_stopping(store: Store, job_id: JobId) -> StoppingState:
+    """Where both criteria stand, or why training stopped, in numbers and in words."""
+    job = store.job(job_id)
+    settings = job.spec.early_stopping
+    state, _ = replay(settings, [row.val_loss for row in store.epochs(job_id)])
+    return StoppingState(
+        settings=settings,
+        epoch=state.epoch,
+        stagnation=state.stagnation,
+        overfitting=state.overfitting,
+        reference=state.reference if math.isfinite(state.reference) else None,
+        stop_reason=job.stop_reason,
+        explanation=explained(settings, state, job.stop_reason),
+    )
 
 
 @router.post(

@@ -58,11 +58,16 @@ async def get_events(
     job_id: JobId,
     after: After = 0,
     limit: Limit = 1000,
+    newest: Annotated[
+        int | None, Query(ge=1, le=10_000, description="Only the last so many events; `after` and `limit` do not count.")
+    ] = None,
     last_event_id: LastEventId = None,
 ) -> Any:
     """What happened to the job, numbered from 1 without gaps. With `Accept: text/event-stream`, live: what is recorded
     first, then what happens, until the job has ended. A client that reconnects sends `Last-Event-ID`."""
     if not _wants_live(request):
+        if newest is not None:
+            return EventPage(data=await to_thread.run_sync(store.newest_events, job_id, newest), next=None)
         found = await to_thread.run_sync(store.events, job_id, after, limit + 1)
         return EventPage(data=found[:limit], next=found[limit - 1].number if len(found) > limit else None)
     place = after if last_event_id is None else last_event_id

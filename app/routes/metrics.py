@@ -59,6 +59,9 @@ def get_metrics(
     store: Store,
     job_id: JobId,
     after_epoch: Annotated[int, Query(ge=0, le=1_000_000, description="Rows behind this epoch only.")] = 0,
+    before_epoch: Annotated[
+        int | None, Query(ge=1, le=1_000_000, description="Rows in front of this epoch only.")
+    ] = None,
     max_points: Annotated[
         int | None,
         Query(ge=10, le=1_000_000, description="At most so many rows; the curves keep shape and extremes."),
@@ -66,7 +69,7 @@ def get_metrics(
     format: Annotated[Literal["json", "csv"], Query(description="Format of the answer.")] = "json",
 ) -> Any:
     """The epoch rows so far."""
-    found = store.epochs(job_id, after_epoch)
+    found = store.epochs(job_id, after_epoch, before=before_epoch)
     data = thin(found, max_points) if max_points else found
     if format == "json":
         return Metrics(data=data)

@@ -223,8 +223,9 @@ class Jobs(Base):
         """A job's attempts, first to last. Raises JobNotFound."""
         return [rows.attempt_of(row) for row in self._of_job(attempts, job_id, attempts.c.number, 0, 10_000)]
 
-    def epochs(self, job_id: str, after: int = 0, limit: int = 1_000_000) -> list[EpochRow]:
-        """Epoch rows with a number above `after`. Raises JobNotFound."""
+    def epochs(self, job_id: str, after: int = 0, *, before: int | None = None) -> list[EpochRow]:
+        """Epoch rows with a number above `after` and, where it is given, below `before`. Raises JobNotFound."""
+        limit = 1_000_000 if before is None else max(0, before - after - 1)  # they have no gaps
         return [rows.epoch_of(row) for row in self._of_job(epochs, job_id, epochs.c.epoch, after, limit)]
 
     def val_losses(self, job_ids: Sequence[str], points: int) -> dict[str, list[float]]:
@@ -245,6 +246,13 @@ class Jobs(Base):
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
         """Events with a number above `after`. Raises JobNotFound."""
         return [rows.event_of(row) for row in self._of_job(events, job_id, events.c.number, after, limit)]
+
+    def newest_events(self, job_id: str, count: int) -> list[Event]:
+        """The last so many events, oldest first. Raises JobNotFound."""
+        newest = sa.select(events).where(events.c.job_id == job_id).order_by(events.c.number.desc()).limit(count)
+        with self._db.read() as db:
+            steps.job_row(db, job_id)
+            return [rows.event_of(row) for row in reversed(db.execute(newest).all())]
 
     def newest_serial(self) -> int:
         """The number of the newest event over all jobs."""

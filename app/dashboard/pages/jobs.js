@@ -1,0 +1,126 @@
+// The list of jobs, live.
+
+import { Bar, FINAL, Sparkline, Status, Time, Waiting, Wrong, attempt, duration, html, number, percent, say, title, useAnswer, useEffect, useState } from "/dashboard/parts.js";
+import { get, listen } from "/dashboard/api.js";
+
+const STATUSES = ["queued", "running", "paused", "succeeded", "failed", "cancelled"];
+const SORTS = { created_at: "Submitted", val_loss: "Best val_loss", test_acc: "Test accuracy" };
+const EVERY = 1000; // milliseconds between two looks while things happen
+
+function go(query, changes) {
+  const next = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) next.set(name, value);
+    else next.delete(name);
+  }
+  location.hash = `#/jobs?${next}`;
+}
+
+function Filters({ query }) {
+  const set = (name) => (event) => go(query, { [name]: event.target.value });
+  return html`<form class="filters" onSubmit=${(event) => event.preventDefault()}>
+    <label>Status <select value=${query.get("status") ?? ""} onChange=${set("status")}>
+      <option value="">all</option>${STATUSES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
+    <label>Name <input type="search" value=${query.get("name") ?? ""} onChange=${set("name")} /></label>
+    <label>Tag <input type="search" value=${query.get("tag") ?? ""} onChange=${set("tag")} /></label>
+    <label>Data set <input type="search" value=${query.get("dataset") ?? ""} onChange=${set("dataset")} /></label>
+    <label>Model <select value=${query.get("model") ?? ""} onChange=${set("model")}>
+      <option value="">all</option>${["mlp", "cnn", "resnet", "torchvision", "linear_probe"].map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
+  </form>`;
+}
+
+function SortButton({ query, name, children }) {
+  const current = (query.get("sort") ?? "created_at") === name;
+  const first = name === "val_loss" ? "asc" : "desc";
+  const order = current ? query.get("order") ?? first : null;
+  const next = current && order === first ? (first === "asc" ? "desc" : "asc") : "";
+  return html`<button type="button" class="plain sort" onClick=${() => go(query, { sort: name === "created_at" ? "" : name, order: next })}>
+    ${children}${current && html` <span aria-label=${order === "asc" ? "lowest first" : "highest first"}>${order === "asc" ? "▲" : "▼"}</span>`}</button>`;
+}
+
+function Row({ job, chosen, choose }) {
+  const { progress } = job;
+  return html`<tr>
+    <td><input type="checkbox" checked=${chosen} onChange=${choose} aria-label=${`Select ${title(job)}`} /></td>
+    <th scope="row"><a href=${`#/jobs/${job.id}`}>${title(job)}</a>
+      <small>${job.spec.model.kind} on ${job.spec.dataset.name}${job.tags.map((tag) => html` <span class="tag">${tag}</span>`)}</small></th>
+    <td><${Status} status=${job.status} />${job.queue_position && html`<small>place ${job.queue_position}</small>`}</td>
+    <td class="progress"><${Bar} share=${progress.percent} label=${`Progress of ${title(job)}`} kind=${job.status} />
+      <small>${progress.epoch} of ${progress.max_epochs}${progress.eta_seconds !== null && `, at most ${duration(progress.eta_seconds)} more`}</small></td>
+    <td><${Sparkline} values=${job.sparkline} /></td>
+    <td class="number">${job.best ? number(job.best.val_loss) : "–"}</td>
+    <td class="number">${percent(job.evaluation?.accuracy)}</td>
+    <td>${job.error && !job.stop_reason ? html`<span class="error" title=${job.error.message}>${job.error.type}</span>` : job.stop_reason ?? "–"}</td>
+    <td><${Time} at=${job.created_at} /></td>
+  </tr>`;
+}
+
+export default function Jobs({ query }) {
+  const filters = Object.fromEntries(query);
+  const [pages, setPages] = useState(1);
+  const [chosen, setChosen] = useState(new Set());
+  const [live, setLive] = useState(true);
+  const read = async (signal) => {
+    let data = [], cursor = null;
+    for (let page = 0; page < pages; page++) {
+      const found = await get("/jobs", { ...filters, sparkline: 30, limit: 50, cursor }, signal);
+      data = data.concat(found.data);
+      cursor = found.next;
+      if (!cursor) break;
+    }
+    return { data, next: cursor };
+  };
+  const [answer, again, problem] = useAnswer(read, [query.toString(), pages]);
+  useEffect(() => {
+    let waiting = null;
+    const soon = () => { waiting ??= setTimeout(() => { waiting = null; again(); }, EVERY); };
+    const end = listen("/events", null, soon, (there) => { setLive(there); if (there) soon(); });
+    return () => { clearTimeout(waiting); end(); };
+  }, []);
+
+  const jobs = answer?.data ?? [];
+  const selected = jobs.filter((job) => chosen.has(job.id));
+  const toggle = (id) => setChosen((before) => {
+    const after = new Set(before);
+    if (!after.delete(id)) after.add(id);
+    return after;
+  });
+  const all = jobs.length > 0 && selected.length === jobs.length;
+  const each = async (possible, method, path, done) => {
+    const answers = await Promise.all(possible.map((job) => attempt(method, path(job))));
+    say(`${answers.filter(Boolean).length} ${done}.`);
+    setChosen(new Set());
+    again();
+  };
+  const open = selected.filter((job) => !FINAL.includes(job.status));
+  const ended = selected.filter((job) => FINAL.includes(job.status));
+  const remove = () => confirm(`Delete ${ended.length} jobs with their metrics and weights?`)
+    && each(ended, "DELETE", (job) => `/jobs/${job.id}`, "deleted");
+
+  return html`<div class="head"><h1>Jobs</h1>
+      <span class="muted" role="status">${live ? "live" : "not connected; trying again"}</span>
+      <a class="button primary" href="#/new">New job</a></div>
+    <${Filters} query=${query} />
+    <div class="actions" aria-label="Selected jobs" role="group">
+      <span class="muted">${selected.length} selected</span>
+      <button type="button" disabled=${selected.length < 2 || selected.length > 20} onClick=${() => { location.hash = `#/compare?${selected.map((job) => `job=${job.id}`).join("&")}`; }}>Compare</button>
+      <button type="button" disabled=${!open.length} onClick=${() => each(open, "POST", (job) => `/jobs/${job.id}/cancel`, "cancelled")}>Cancel</button>
+      <button type="button" disabled=${!ended.length} onClick=${remove}>Delete</button>
+    </div>
+    <${Wrong} problem=${problem} />
+    ${!answer && !problem && html`<${Waiting} />`}
+    ${answer && !jobs.length && html`<p class="box">No job here${query.toString() ? " that matches" : " yet"}. <a href="#/new">Submit one</a>, or
+      <code>curl ${location.origin}/jobs -H 'Content-Type: application/json' -d '{}'</code>, which is Exercise 1.</p>`}
+    ${jobs.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label="Jobs"><table class="jobs">
+      <thead><tr>
+        <th><input type="checkbox" checked=${all} aria-label="Select all" onChange=${() => setChosen(all ? new Set() : new Set(jobs.map((job) => job.id)))} /></th>
+        <th scope="col">Job</th><th scope="col">Status</th><th scope="col">Progress</th><th scope="col">val_loss</th>
+        <th scope="col"><${SortButton} query=${query} name="val_loss">Best</${SortButton}></th>
+        <th scope="col"><${SortButton} query=${query} name="test_acc">Test acc.</${SortButton}></th>
+        <th scope="col">Stop reason</th>
+        <th scope="col"><${SortButton} query=${query} name="created_at">${SORTS.created_at}</${SortButton}></th>
+      </tr></thead>
+      <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} chosen=${chosen.has(job.id)} choose=${() => toggle(job.id)} />`)}</tbody>
+    </table></div>`}
+    ${answer?.next && html`<p><button type="button" onClick=${() => setPages(pages + 1)}>More</button></p>`}`;
+}
