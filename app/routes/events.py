@@ -59,7 +59,8 @@ async def get_events(
     after: After = 0,
     limit: Limit = 1000,
     newest: Annotated[
-        int | None, Query(ge=1, le=10_000, description="Only the last so many events; `after` and `limit` do not count.")
+        int | None,
+        Query(ge=1, le=10_000, description="Only the last so many events, whatever `after` and `limit` say."),
     ] = None,
     last_event_id: LastEventId = None,
 ) -> Any:

@@ -1,4 +1,4 @@
-"""The command line of the machine that the service runs on: up, keys, backup, restore."""
+"""Commands for the machine that the service runs on: up, keys, backup, restore."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import httpx
 import typer
 from pydantic import ValidationError
 
-from app.backup import CannotBackUp, back_up, restore
+from app import backup as backups
+from app.cli.shown import AsJson, show_json
 from app.jobs import Scope
 from app.settings import Settings, in_words
 from app.store import JobStore, StoreError
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 _GOODBYE_SECONDS = 40.0
 
@@ -34,18 +33,9 @@ class ScopeName(StrEnum):
     ADMIN = "admin"
 
 
-@app.callback()
-def whistlestop() -> None:
-    """A training-job service for image classifiers.
-
-    Settings are WHISTLESTOP_* environment variables; see the README.
-    """
-
-
-@app.command()
 def up() -> None:
     """Start the API and a worker, and stay. Ctrl-C ends both; a running job goes back to the queue."""
-    settings = _settings()
+    settings = settings_here()
     stopping = False
 
     def stop(_number: int, _frame: object) -> None:
@@ -65,7 +55,7 @@ def up() -> None:
         time.sleep(0.1)
         ended = next((name for name, part in parts.items() if part.poll() is not None), None)
         if not told and ended is None and _answers(url):
-            typer.echo(f"Whistlestop is up: {url}/docs is Swagger UI. Ctrl-C ends it.")
+            typer.echo(f"Whistlestop is up: {url}/ is the dashboard, {url}/docs Swagger UI. Ctrl-C ends it.")
             told = True
     _end(parts)
     if ended is not None:
@@ -76,7 +66,6 @@ def up() -> None:
 
 
 keys = typer.Typer(no_args_is_help=True, help="API keys, straight in the service's database.")
-app.add_typer(keys, name="keys")
 
 
 @keys.command("create")
@@ -93,9 +82,12 @@ def create_key(
 
 
 @keys.command("ls")
-def list_keys() -> None:
+def list_keys(as_json: AsJson = False) -> None:
     """All keys, revoked ones too."""
     with _store() as store:
+        if as_json:
+            show_json([key.model_dump(mode="json") for key in store.list_keys()])
+            return
         for key in store.list_keys():
             state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"
             quota = f", at most {key.max_jobs} jobs" if key.max_jobs else ""
@@ -110,23 +102,22 @@ def revoke_key(name: str) -> None:
         typer.echo(f"{name} is revoked.")
 
 
-@app.command("backup")
-def back_up_service(folder: Path) -> None:
+def backup(folder: Path) -> None:
     """Write a backup of the service into a new folder. The service may run meanwhile."""
     with _in_words():
-        count = back_up(_settings(), folder.absolute())
+        count = backups.back_up(settings_here(), folder.absolute())
         typer.echo(f"{folder} holds the database and {count} files of weights.")
 
 
-@app.command("restore")
-def restore_service(folder: Path) -> None:
+def restore(folder: Path) -> None:
     """Put a backup into the data folder, which must have no database yet."""
     with _in_words():
-        count = restore(_settings(), folder.absolute())
+        count = backups.restore(settings_here(), folder.absolute())
         typer.echo(f"The database and {count} files of weights are restored.")
 
 
-def _settings() -> Settings:
+def settings_here() -> Settings:
+    """The settings of this machine. Ends the command where one is wrong."""
     try:
         return Settings()
     except ValidationError as error:
@@ -138,7 +129,7 @@ def _settings() -> Settings:
 def _in_words() -> Iterator[None]:
     try:
         yield
-    except (CannotBackUp, StoreError, OSError) as error:
+    except (backups.CannotBackUp, StoreError, OSError) as error:
         typer.echo(f"whistlestop: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -146,7 +137,7 @@ def _in_words() -> Iterator[None]:
 @contextmanager
 def _store() -> Iterator[JobStore]:
     with _in_words():
-        store = JobStore(_settings().resolved_database_url)
+        store = JobStore(settings_here().resolved_database_url)
         store.migrate()
         try:
             yield store
@@ -172,12 +163,3 @@ def _end(parts: dict[str, subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             part.kill()
             part.wait()
-
-
-def main() -> None:
-    """The entry point of `whistlestop`."""
-    app()
-
-
-if __name__ == "__main__":
-    main()
