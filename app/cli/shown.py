@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import plotext
 import typer
@@ -20,6 +20,7 @@ from app.specs import EpochRow, Evaluation
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 console = Console(highlight=False)
+_WIDE = 105  # columns of a terminal that has room for everything
 COLOURS = {
     JobStatus.QUEUED: "white",
     JobStatus.RUNNING: "blue",
@@ -58,10 +59,14 @@ def ago(time: datetime) -> str:
 def job_table(jobs: Sequence[Job]) -> Table:
     """A row for each job."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "name", "status", "epoch", "val_loss", "test", "stopped", "what", "submitted"):
-        table.add_column(name, justify="right" if name in ("epoch", "val_loss", "test") else "left", no_wrap=True)
+    names = ["id", "name", "status", "epoch", "val_loss", "test", "stopped", "what", "submitted"]
+    shown = names if console.width >= _WIDE else names[:-2]
+    for name in shown:
+        narrow = {"id": 12, "status": 9, "test": 6}.get(name)
+        justify: Literal["left", "right"] = "right" if name in ("epoch", "val_loss", "test") else "left"
+        table.add_column(name, justify=justify, no_wrap=True, min_width=narrow)
     for job in jobs:
-        table.add_row(
+        cells = (
             job.id[-12:],  # the random end; every command takes it
             job.name or "-",
             coloured(job.status),
@@ -69,9 +74,10 @@ def job_table(jobs: Sequence[Job]) -> Table:
             f"{job.best.val_loss:.4f}" if job.best else "-",
             share(job.evaluation.accuracy if job.evaluation else None),
             (job.error.type if job.error and not job.stop_reason else job.stop_reason) or "-",
-            f"{job.spec.model.kind}/{job.spec.dataset.name}",
+            f"{job.spec.model.kind} on {job.spec.dataset.name}",
             ago(job.created_at),
         )
+        table.add_row(*cells[: len(shown)])
     return table
 
 

@@ -1,12 +1,14 @@
-"""Services for the end-to-end tests."""
+"""Services and a browser for the end-to-end tests."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from tests.e2e.service import Service, running
 
@@ -27,3 +29,36 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """A service of the test's own, whose workers are silent after two seconds."""
     with running(tmp_path, lease_seconds=2) as made:
         yield made
+
+
+# Every host but this machine is unknown to the browser, and it asks for nothing of its own accord.
+OFFLINE = [
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    installed = next((path for path in map(shutil.which, names) if path), None)
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=installed, args=OFFLINE)
+        except Error as error:
+            pytest.skip(f"no Chromium can be started here: {str(error).splitlines()[0]}")
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a laptop's size."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 1600})
+    yield opened
+    opened.close()

@@ -85,7 +85,7 @@ function Curves({ job, rows, total, whatIf }) {
   ], [job.best?.epoch, job.stop_reason, last, whatIf]);
   if (!rows.length) return html`<p class="muted">The curves begin with the first epoch.</p>`;
   return html`<label class="check"><input type="checkbox" checked=${log} onChange=${() => setLog(!log)} /> logarithmic loss</label>
-    <div class="charts">
+    <div class="charts" data-epochs=${total}>
       <${Chart} label="Loss" x=${x} series=${losses} marks=${marks} log=${log} sync=${job.id} seen=${seen} />
       <${Chart} label="Accuracy" x=${x} series=${accuracies} marks=${marks} sync=${job.id} seen=${seen} format=${(value, tick) => `${(100 * value).toFixed(tick ? 1 : 2)}%`} />
     </div>
@@ -102,7 +102,7 @@ function Matrix({ evaluation }) {
       const sum = row.reduce((a, b) => a + b, 0) || 1;
       return html`<tr key=${i}><th scope="row">${names[i]}</th>${row.map((count, j) => {
         const share = count / sum, strength = i === j ? share : Math.min(1, share * 6);
-        return html`<td key=${j} class=${strength > 0.55 ? "strong" : ""} style=${`--strength:${(85 * strength).toFixed(0)}%`} data-right=${i === j}>${count || ""}</td>`;
+        return html`<td key=${j} style=${`--strength:${(45 * strength).toFixed(0)}%`} data-right=${i === j}>${count || ""}</td>`;
       })}</tr>`;
     })}</tbody></table></div>`;
 }

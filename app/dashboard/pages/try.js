@@ -9,7 +9,7 @@ const DRAWN = ["mnist", "digits", "fashion_mnist"]; // light strokes on a dark g
 /** The drawing as MNIST has its digits: cut out, scaled to 20 of 28 pixels, and moved so that its centre of mass is
  *  the centre (LeCun et al., 1998). `digits` fills its 8 pixels, so less room is left there. */
 function centred(canvas, dataset) {
-  const context = canvas.getContext("2d"), { data } = context.getImageData(0, 0, SIDE, SIDE);
+  const context = pen(canvas), { data } = context.getImageData(0, 0, SIDE, SIDE);
   let left = SIDE, right = -1, top = SIDE, bottom = -1, mass = 0, sumX = 0, sumY = 0;
   for (let y = 0; y < SIDE; y++) for (let x = 0; x < SIDE; x++) {
     const value = data[4 * (y * SIDE + x)];
@@ -30,8 +30,11 @@ function centred(canvas, dataset) {
   return out;
 }
 
+// The drawing is read at every stroke, so it is kept where reading is quick.
+const pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
+
 function clear(canvas) {
-  const context = canvas.getContext("2d");
+  const context = pen(canvas);
   context.fillStyle = "#000";
   context.fillRect(0, 0, SIDE, SIDE);
 }
@@ -45,7 +48,7 @@ function Pad({ changed, emptied }) {
   };
   const draw = (event) => {
     if (!last.current) return;
-    const [x, y] = place(event), context = canvas.current.getContext("2d");
+    const [x, y] = place(event), context = pen(canvas.current);
     context.strokeStyle = "#fff";
     context.lineWidth = 24;
     context.lineCap = context.lineJoin = "round";
