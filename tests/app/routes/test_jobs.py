@@ -63,7 +63,7 @@ def test_a_list_leaves_out_what_only_one_job_has_room_for(api: TestClient, api_s
     api_store.succeed(lease, StopReason.MAX_EPOCHS, EVALUATION)
     (listed,) = api.get("/jobs").json()["data"]
     whole = api.get(f"/jobs/{job_id}").json()
-    assert whole["evaluation"].keys() - listed["evaluation"].keys() == {"per_class", "confusion_matrix"}
+    assert whole["evaluation"].keys() - listed["evaluation"].keys() == {"per_class", "confusion_matrix", "mistakes"}
     assert {**whole, "evaluation": listed["evaluation"]} == listed
 
 
