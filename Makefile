@@ -3,6 +3,8 @@
 # make test   set up, then everything that CI runs
 # make bench  set up, then the measurements of docs/benchmarks.md
 # make soak   set up, then the killing test: 200 SIGKILLs, and the weights are the same to the bit
+# make docs   set up, then the documentation as a site in ./site
+# make screenshots   set up, then the pictures of the dashboard in docs/images
 # make study  set up, then what residual connections and fine-tuning buy: docs/*-study.md
 
 PYTHON ?= python3
@@ -14,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export WHISTLESTOP_TEST_DATASETS ?= $(abspath $(wildcard ../shared/datasets))
 
 .DEFAULT_GOAL := demo
-.PHONY: demo up test bench soak study format clean
+.PHONY: demo up test bench soak study docs screenshots format clean
 
 demo: $(VENV)/worker.installed
 	@$(BIN)/python examples/demo.py
@@ -34,6 +36,8 @@ bench: $(VENV)/bench.installed
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.api
+	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.peers
 
 soak: $(VENV)/dev.installed
 	$(BIN)/python -m tests.e2e.soak --kills 200
@@ -42,12 +46,18 @@ study: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.study
 	$(BIN)/python -m benchmarks.finetuning
 
+docs: $(VENV)/dev.installed
+	$(BIN)/mkdocs build --strict
+
+screenshots: $(VENV)/dev.installed $(VENV)/browser.sought
+	$(BIN)/python -m tests.e2e.screenshots
+
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-artifacts
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-artifacts site
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,7 +77,7 @@ $(VENV)/bench.installed: pyproject.toml $(VENV)/dev.installed
 	$(PIP) install -e '.[worker,dev,bench]'
 	@touch $@
 
-# The browser of tests/e2e/test_swagger_ui.py: one that is there, or Playwright's, or Debian's. Without any it is skipped.
+# The browser of tests/e2e: one that is there, or Playwright's, or Debian's. Without any it is skipped.
 $(VENV)/browser.sought: $(VENV)/dev.installed
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 	  || $(BIN)/playwright install chromium \
