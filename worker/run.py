@@ -116,6 +116,8 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     # Equal specs give equal weights, to the last bit (docs.pytorch.org/docs/stable/notes/randomness.html).
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, less a second of imports
+    # Else every new tensor is filled first, a twentieth of an epoch; nothing here reads what nobody has written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
     artifacts = ArtifactStore(places.checkpoints)
     dataset = _data(spec, places, device, line)
