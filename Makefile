@@ -37,6 +37,7 @@ bench: $(VENV)/bench.installed
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.api
 	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.dashboard
 	$(BIN)/python -m benchmarks.peers
 
 soak: $(VENV)/dev.installed

@@ -15,7 +15,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+Told = Callable[[int, int], object]
 Spec = JobSpec | Mapping[str, Any] | Path
 
 URL = "http://127.0.0.1:8000"
@@ -225,13 +226,23 @@ class Client:
         """Data sets that jobs can name."""
         return self._send(_Call("GET", "/datasets", _data(Dataset))).data
 
-    def upload_dataset(self, name: str, archive: Path) -> Dataset:
-        """Upload a .tar, .tar.gz or .zip with `train/<class>/*` and `test/<class>/*` in it; it is streamed."""
-        headers = {"Content-Type": "application/octet-stream"}
-        with archive.open("rb") as content:
-            answer = self._once(
-                "POST", "/datasets", params={"name": name}, content=content, headers=headers, timeout=1800
-            )
+    def upload_dataset(self, name: str, archive: Path, told: Told | None = None) -> Dataset:
+        """Upload a .tar, .tar.gz or .zip with `train/<class>/*` and `test/<class>/*` in it; it is streamed. `told(sent,
+        size)` hears of the progress, in bytes."""
+        size = archive.stat().st_size
+
+        def content() -> Iterator[bytes]:
+            sent = 0
+            with archive.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+                    sent += len(chunk)
+                    if told is not None:
+                        told(sent, size)
+
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        options = {"params": {"name": name}, "headers": headers, "timeout": 1800}
+        answer = self._once("POST", "/datasets", content=content(), **options)
         return Dataset.model_validate_json(answer.content)
 
     def delete_dataset(self, name: str) -> None:
@@ -388,7 +399,7 @@ class RunningJob:
         """Delete it, with its metrics and files. It must have ended."""
         self._client._once("DELETE", f"/jobs/{self.id}")
 
-    def download(self, name: str, to: Path | None = None, told: Any = None) -> Path:
+    def download(self, name: str, to: Path | None = None, told: Told | None = None) -> Path:
         """Download a checkpoint into `to`, by default a file of that name here; a file that was begun is not left
         behind. `told(received, size)` hears of the progress, in bytes."""
         target = to or Path(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fcntl
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ BUILT_IN = {
     "digits": "Handwritten digits: 1,437 and 360 grey images of 8x8 pixels in 10 classes; needs no download.",
 }
 _CHECK_SECONDS = 1800
+_LOCK = "lock"
 
 
 class DatasetClass(ClassCounts):
@@ -143,8 +145,13 @@ class Datasets:
         if name in BUILT_IN or find_images(name, self._folders) is not None:
             raise DatasetExists(name)
         self._uploads.mkdir(parents=True, exist_ok=True)
-        # A folder of its own: what the archive is called while it is checked is what it will be called.
-        with tempfile.TemporaryDirectory(prefix=".receiving-", dir=self._uploads) as made:
+        # A folder of its own: what the archive is called while it is checked is what it will be called. The lock goes
+        # with the process: a folder that nobody locks is a cut-off upload's.
+        with (
+            tempfile.TemporaryDirectory(prefix=".receiving-", dir=self._uploads) as made,
+            (Path(made) / _LOCK).open("wb") as lock,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX)
             part = Path(made) / "part"
             with part.open("wb") as out:
                 await _receive(archive, out, max_bytes)
@@ -171,9 +178,11 @@ class Datasets:
             file.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Delete what uploads that were cut off left behind. For a process that has none under way."""
+        """Delete what uploads that were cut off left behind."""
         for left in self._uploads.glob(".receiving-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(OSError), (left / _LOCK).open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where an API is receiving it now
+                shutil.rmtree(left, ignore_errors=True)
 
     def contact_sheet(self, name: str) -> bytes:
         """A PNG with a row of training images for each class. Raises UnknownDataset, NotPrepared."""

@@ -51,6 +51,11 @@ class Caller:
     may_submit: bool
     max_jobs: int | None
 
+    @property
+    def by(self) -> str | None:
+        """The name for events; None where the door is open."""
+        return self.name if self.key_id else None
+
     @classmethod
     def of(cls, key: ApiKey) -> Caller:
         """The caller with this key."""

@@ -1,6 +1,6 @@
 """The API under load: 64 clients beside two training jobs, and a database with ten thousand jobs.
 
-Each client calls, waits for a second on average, and calls again, as pages and scripts that look on do; now and then it
+Each client calls, waits for two seconds on average, and calls again, as pages and scripts that look on do; now and then it
 submits a job that is cancelled at once. The clients are in a process of their own, on the same machine.
 """
 
@@ -17,12 +17,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-import httpx
+import aiohttp
 
 from benchmarks import machine
 from tests.e2e.service import Json, Service
 
-CLIENTS, SECONDS, PAUSE = 64, 60.0, 1.0
+CLIENTS, SECONDS, PAUSE = 64, 60.0, 2.0
 JOBS, EPOCHS, CALLS = 10_000, 50, 200
 TRAINING: Json = {"training": {"max_epochs": 100_000}, "early_stopping": None, "tracking": None}
 
@@ -34,7 +34,7 @@ async def clients(url: str, jobs: list[str]) -> dict[str, list[float]]:
 
     async def one(seed: int) -> None:
         chance = random.Random(seed)
-        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+        async with aiohttp.ClientSession(url, raise_for_status=True) as http:
             while time.perf_counter() < end:
                 await asyncio.sleep(chance.expovariate(1 / PAUSE))
                 job_id = chance.choice(jobs)
@@ -49,11 +49,12 @@ async def clients(url: str, jobs: list[str]) -> dict[str, list[float]]:
                 method, path = calls[name]
                 body = {"not_before": "2040-01-01T00:00:00Z"} if method == "POST" else None
                 began = time.perf_counter()
-                answer = await http.request(method, path, json=body)
+                async with http.request(method, path, json=body) as answer:
+                    content = await answer.read()
                 taken[name].append(1000 * (time.perf_counter() - began))
-                answer.raise_for_status()
                 if method == "POST":
-                    (await http.post(f"/jobs/{answer.json()['id']}/cancel")).raise_for_status()
+                    async with http.post(f"/jobs/{json.loads(content)['id']}/cancel") as answer:
+                        await answer.read()
 
     await asyncio.gather(*(one(seed) for seed in range(CLIENTS)))
     return taken

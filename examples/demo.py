@@ -50,7 +50,10 @@ def main() -> int:
         _show_evaluation(job)
         weights = _download(api, job, settings.data_dir)
         _classify(weights, settings)
-        console.print(f"\nSwagger UI: {api.base_url}/docs while the service runs; [b]make up[/] starts it and stays.")
+        console.print(
+            f"\nDashboard: {api.base_url}/#/jobs/{job['id']} while the service runs; [b]make up[/] starts it and stays."
+        )
+        console.print(f"Swagger UI: {api.base_url}/docs")
         console.print(f"curl {api.base_url}/jobs/{job['id']}/metrics shows the curves of this job.")
     console.print("API and worker are shut down. [green]The demo succeeded.[/]")
     return 0

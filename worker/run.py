@@ -50,6 +50,7 @@ from worker.training.probe import fit_probe
 from worker.training.trainer import Diverged, Epoch, Training, seed_of, start, train_model, why_stop
 
 FULL_DISK_PAUSE = 5.0
+_NICE = 5
 _PROGRESS_PAUSE = 0.4
 
 T = TypeVar("T")
@@ -66,6 +67,8 @@ def probe(connection: Connection, device: str) -> None:
 
 def main(connection: Connection, assignment: Assignment) -> None:
     """The life of a child: train the job, say how it went, exit. Does not return."""
+    # Where cores are few, a call of the API need not wait for a training's time slice to end.
+    os.nice(_NICE)
     line = _Line(connection)
     if assignment.claim.stop_requested:
         line.stop_requested.set()

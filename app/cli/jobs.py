@@ -20,6 +20,7 @@ from app.cli.shown import (
     AsJson,
     ago,
     console,
+    done,
     epoch_bar,
     epoch_words,
     job_table,
@@ -430,13 +431,17 @@ def _act(ref: str, name: str, as_json: bool) -> None:
         console.print(f"{now.id} is {now.status}.", soft_wrap=True)
 
 
-def delete(job: Ref, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+def delete(
+    job: Ref,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Delete a job that has ended, with its metrics and weights."""
     with _job(job) as found:
         if not yes:
             typer.confirm(f"Delete job {found.id} with its metrics and weights?", abort=True)
         found.delete()
-    console.print(f"{found.id} is deleted.", soft_wrap=True)
+    done(f"{found.id} is deleted.", as_json, deleted=found.id)
 
 
 def download(
@@ -489,8 +494,14 @@ def list_datasets(as_json: AsJson = False) -> None:
 @datasets.command("upload")
 def upload_dataset(name: str, archive: Path, as_json: AsJson = False) -> None:
     """Upload a .tar, .tar.gz or .zip with train/CLASS/* and test/CLASS/* in it."""
-    with _client() as client, console.status(f"uploading {archive.name} and looking it through"):
-        found = client.upload_dataset(name, archive)
+    with _client() as client, _transfer() as bar:
+        task = bar.add_task(f"uploading {archive.name}", total=archive.stat().st_size)
+
+        def told(sent: int, size: int) -> None:
+            what = "looking it through" if sent == size else f"uploading {archive.name}"
+            bar.update(task, completed=sent, description=what)
+
+        found = client.upload_dataset(name, archive, None if as_json else told)
     if as_json:
         show_json(found.model_dump(mode="json"))
     else:
@@ -498,11 +509,11 @@ def upload_dataset(name: str, archive: Path, as_json: AsJson = False) -> None:
 
 
 @datasets.command("delete")
-def delete_dataset(name: str) -> None:
+def delete_dataset(name: str, as_json: AsJson = False) -> None:
     """Delete an uploaded one."""
     with _client() as client:
         client.delete_dataset(name)
-    console.print(f"{name} is deleted.")
+    done(f"{name} is deleted.", as_json, deleted=name)
 
 
 def workers(as_json: AsJson = False) -> None:

@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from app import backup as backups
-from app.cli.shown import AsJson, show_json
+from app.cli.shown import AsJson, done, show_json
 from app.jobs import Scope
 from app.settings import Settings, in_words
 from app.store import JobStore, StoreError
@@ -73,12 +73,13 @@ def create_key(
     name: str,
     scope: Annotated[list[ScopeName] | None, typer.Option(help="May be repeated; submit if left out.")] = None,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs under way at a time.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key. It is printed this once and not stored."""
     with _store() as store:
         scopes: list[Scope] = [chosen.value for chosen in scope or [ScopeName.SUBMIT]]
-        _, secret = store.create_key(name, scopes, max_jobs)
-        typer.echo(secret)
+        key, secret = store.create_key(name, scopes, max_jobs)
+        show_json({**key.model_dump(mode="json"), "secret": secret}) if as_json else typer.echo(secret)
 
 
 @keys.command("ls")
@@ -95,25 +96,26 @@ def list_keys(as_json: AsJson = False) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(name: str) -> None:
+def revoke_key(name: str, as_json: AsJson = False) -> None:
     """Make a key useless, at once and for good."""
     with _store() as store:
         store.revoke_key(name)
-        typer.echo(f"{name} is revoked.")
+        done(f"{name} is revoked.", as_json, revoked=name)
 
 
-def backup(folder: Path) -> None:
+def backup(folder: Path, as_json: AsJson = False) -> None:
     """Write a backup of the service into a new folder. The service may run meanwhile."""
     with _in_words():
         count = backups.back_up(settings_here(), folder.absolute())
-        typer.echo(f"{folder} holds the database and {count} files of weights.")
+        words = f"{folder} holds the database and {count} files of weights."
+        done(words, as_json, folder=str(folder.absolute()), files=count)
 
 
-def restore(folder: Path) -> None:
+def restore(folder: Path, as_json: AsJson = False) -> None:
     """Put a backup into the data folder, which must have no database yet."""
     with _in_words():
         count = backups.restore(settings_here(), folder.absolute())
-        typer.echo(f"The database and {count} files of weights are restored.")
+        done(f"The database and {count} files of weights are restored.", as_json, files=count)
 
 
 def settings_here() -> Settings:

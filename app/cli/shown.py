@@ -37,6 +37,14 @@ def show_json(value: Any) -> None:
     print()
 
 
+def done(words: str, as_json: bool, **told: Any) -> None:
+    """What has been done, in words for people or as JSON for programs."""
+    if as_json:
+        show_json(told)
+    else:
+        console.print(words, soft_wrap=True)
+
+
 def coloured(status: JobStatus) -> str:
     """A status in its colour."""
     return f"[{COLOURS[status]}]{status}[/]"

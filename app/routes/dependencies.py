@@ -11,22 +11,22 @@ from app.jobs import NotYours
 from app.store import JobStore
 
 
-def _store(request: Request) -> JobStore:
+async def _store(request: Request) -> JobStore:
     store: JobStore = request.app.state.store
     return store
 
 
-def _artifacts(request: Request) -> ArtifactStore:
+async def _artifacts(request: Request) -> ArtifactStore:
     artifacts: ArtifactStore = request.app.state.artifacts
     return artifacts
 
 
-def _datasets(request: Request) -> Datasets:
+async def _datasets(request: Request) -> Datasets:
     datasets: Datasets = request.app.state.datasets
     return datasets
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.scope["caller"]
     return caller
 

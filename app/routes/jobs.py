@@ -170,7 +170,7 @@ def create_job(
         return JSONResponse(
             JobView.of(twin).model_dump(mode="json"), headers={"Location": f"/jobs/{twin.id}", "Job-Reused": "true"}
         )
-    job, replayed = store.submit(spec, idempotency_key, key_id=caller.key_id, max_jobs=caller.max_jobs)
+    job, replayed = store.submit(spec, idempotency_key, key_id=caller.key_id, max_jobs=caller.max_jobs, by=caller.by)
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -217,7 +217,7 @@ def update_job(store: Store, caller: CallerHere, job_id: JobId, patch: JobPatch)
     """Change name, tags or priority."""
     may_act(store, caller, job_id)
     changes = patch.model_dump(include=patch.model_fields_set)
-    return JobView.of(store.update(job_id, changes))
+    return JobView.of(store.update(job_id, changes, by=caller.by))
 
 
 @router.delete("/jobs/{job_id}", status_code=204, response_class=Response, responses=responses(404, 409, 422))

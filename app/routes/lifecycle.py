@@ -17,9 +17,9 @@ router = APIRouter(tags=["jobs"])
 _PROBLEMS = responses(404, 409, 422)
 
 
-def _act(store: JobStore, caller: CallerHere, job_id: str, action: Callable[[str], Job]) -> JobView:
+def _act(store: JobStore, caller: CallerHere, job_id: str, action: Callable[..., Job]) -> JobView:
     may_act(store, caller, job_id)
-    return JobView.of(action(job_id))
+    return JobView.of(action(job_id, by=caller.by))
 
 
 @router.post("/jobs/{job_id}/stop", response_model=JobView, responses=_PROBLEMS)

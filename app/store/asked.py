@@ -38,8 +38,13 @@ from app.store.tables import (
 )
 
 
+def _by(name: str | None) -> dict[str, str]:
+    """Who did it, for an event; nothing where the door is open and anybody may have."""
+    return {} if name is None else {"by": name}
+
+
 class Jobs(Base):
-    """The users' side of the store."""
+    """The users' side of the store. `by` is the name of the key that asks; the event tells it."""
 
     def submit(
         self,
@@ -48,6 +53,7 @@ class Jobs(Base):
         *,
         key_id: str | None = None,
         max_jobs: int | None = None,
+        by: str | None = None,
     ) -> tuple[Job, bool]:
         """Queue a job, for the API key `key_id`, which may have `max_jobs` that have not ended. With an idempotency
         key that was used before, the job of that time, and True.
@@ -93,7 +99,7 @@ class Jobs(Base):
             )
             steps.set_tags(db, job_id, spec.tags)
             steps.wait_for(db, job_id, spec)
-            steps.add_event(db, job_id, "queued")
+            steps.add_event(db, job_id, "queued", **_by(by))
             return self._job(db, job_id), False
 
     def finished_twin(self, spec: JobSpec) -> Job | None:
@@ -125,7 +131,7 @@ class Jobs(Base):
             following = sorting.cursor_after(shown[-1]) if len(page) > limit else None
             return Page(self._jobs(db, shown), following)
 
-    def update(self, job_id: str, changes: Mapping[str, Any]) -> Job:
+    def update(self, job_id: str, changes: Mapping[str, Any], *, by: str | None = None) -> Job:
         """Change name, tags or priority of a job. Raises JobNotFound; IllegalTransition for the priority of a job
         that waits no longer."""
         with self._db.write() as db:
@@ -139,7 +145,7 @@ class Jobs(Base):
             if "tags" in changes:
                 steps.set_tags(db, job_id, changes["tags"])
             if changes:
-                steps.add_event(db, job_id, "updated", **dict(changes))
+                steps.add_event(db, job_id, "updated", **dict(changes), **_by(by))
             return self._job(db, job_id)
 
     def delete(self, job_id: str, *, force: bool = False) -> None:
@@ -166,15 +172,15 @@ class Jobs(Base):
             found: str | None = steps.job_row(db, job_id).key_id
             return found
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, *, by: str | None = None) -> Job:
         """Give a job up. A running job's worker loses its lease with this. Raises JobNotFound, IllegalTransition."""
         with self._db.write() as db:
             steps.transition(db, "cancel", job_id, finished_at=now())
             steps.end_attempt(db, job_id, "cancelled")
-            steps.has_ended(db, job_id, status=JobStatus.CANCELLED)
+            steps.has_ended(db, job_id, status=JobStatus.CANCELLED, **_by(by))
             return self._job(db, job_id)
 
-    def stop(self, job_id: str) -> Job:
+    def stop(self, job_id: str, *, by: str | None = None) -> Job:
         """End training after the running epoch and evaluate the best weights. A job that does not run now is queued
         for that. Raises JobNotFound, IllegalTransition, NothingToStop."""
         with self._db.write() as db:
@@ -188,26 +194,26 @@ class Jobs(Base):
                 steps.transition(db, "resume", job_id, not_before=None)
             if not row.stop_requested:
                 db.execute(jobs.update().where(jobs.c.id == job_id).values(stop_requested=True))
-                steps.add_event(db, job_id, "stop_requested")
+                steps.add_event(db, job_id, "stop_requested", **_by(by))
             return self._job(db, job_id)
 
-    def pause(self, job_id: str) -> Job:
+    def pause(self, job_id: str, *, by: str | None = None) -> Job:
         """Free the slot and keep the state. A running job's worker loses its lease with this; the running epoch is
         trained again. Raises JobNotFound, IllegalTransition."""
         with self._db.write() as db:
             steps.transition(db, "pause", job_id)
             steps.end_attempt(db, job_id, "paused")
-            steps.add_event(db, job_id, "paused")
+            steps.add_event(db, job_id, "paused", **_by(by))
             return self._job(db, job_id)
 
-    def resume(self, job_id: str) -> Job:
+    def resume(self, job_id: str, *, by: str | None = None) -> Job:
         """Queue a paused job again; it goes on from its last epoch. Raises JobNotFound, IllegalTransition."""
         with self._db.write() as db:
             steps.transition(db, "resume", job_id, stop_requested=False)
-            steps.add_event(db, job_id, "resume_requested")
+            steps.add_event(db, job_id, "resume_requested", **_by(by))
             return self._job(db, job_id)
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, by: str | None = None) -> Job:
         """Queue a failed job again, from its last epoch if it has one, with all its attempts.
 
         Raises JobNotFound, IllegalTransition, UnusableDependency.
@@ -216,7 +222,7 @@ class Jobs(Base):
             fresh: dict[str, Any] = dict.fromkeys(("finished_at", "error_type", "error_message", "not_before"))
             steps.transition(db, "retry", job_id, crashes=0, stuck=0, stop_requested=False, **fresh)
             steps.check_waits(db, job_id)
-            steps.add_event(db, job_id, "retry_requested")
+            steps.add_event(db, job_id, "retry_requested", **_by(by))
             return self._job(db, job_id)
 
     def attempts(self, job_id: str) -> list[Attempt]:

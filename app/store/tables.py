@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 
@@ -89,8 +90,10 @@ jobs = Table(
     Index("jobs_by_finished_at", "finished_at"),
     Index("jobs_by_claim_order", "status", "priority", "id"),
     Index("jobs_by_parent", "parent_id"),
-    Index("jobs_by_val_loss", "val_loss", "id"),
-    Index("jobs_by_test_acc", "test_acc", "id"),
+    Index("jobs_by_status", "status", "id"),
+    # The expressions of `app.store.listing`: jobs without a value come last in the usual order.
+    Index("jobs_by_val_loss", text("coalesce(val_loss, 1e+308)"), "id"),
+    Index("jobs_by_test_acc", text("coalesce(test_acc, -1e+308)"), "id"),
 )
 
 tags = Table(

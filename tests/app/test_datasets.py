@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,25 @@ def test_an_unknown_one_is_told_with_the_nearest(folders: tuple[Path, ...]) -> N
     with pytest.raises(UnknownDataset, match="did you mean 'leaves'"):
         Datasets(folders).get("leafs")
     assert [dataset.name for dataset in Datasets((folders[0] / "none",)).list()] == list(BUILT_IN)
+
+
+def test_a_sweep_takes_what_was_cut_off_and_leaves_what_another_api_receives(tmp_path: Path) -> None:
+    uploads = tmp_path / "uploaded"
+    for name in (".receiving-dead", ".receiving-live"):
+        (uploads / name).mkdir(parents=True)
+        (uploads / name / "part").write_bytes(b"x")
+    code = (
+        "import fcntl, sys\n"
+        "lock = open(sys.argv[1], 'wb')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(uploads / ".receiving-live" / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        Datasets((tmp_path,)).sweep()
+        assert [each.name for each in uploads.iterdir()] == [".receiving-live"]
+    Datasets((tmp_path,)).sweep()
+    assert list(uploads.iterdir()) == []

@@ -86,6 +86,9 @@ def test_a_key_acts_on_its_own_jobs_only(locked: TestClient, keys: dict[str, dic
     assert locked.delete(f"/jobs/{job}", headers=keys["bob"]).status_code == 403
     assert locked.post(f"/jobs/{job}/pause", headers=keys["alice"]).json()["status"] == "paused"
     assert locked.post(f"/jobs/{job}/cancel", headers=keys["root"]).json()["status"] == "cancelled"
+    events = locked.get(f"/jobs/{job}/events", headers=keys["bob"]).json()["data"]
+    told = [(event["type"], event["data"].get("by")) for event in events]
+    assert told == [("queued", "alice"), ("paused", "alice"), ("finished", "root")], "events say who did what"
 
 
 def test_two_users_may_choose_the_same_idempotency_key(locked: TestClient, keys: dict[str, dict[str, str]]) -> None:

@@ -62,3 +62,12 @@ def page(browser: Browser) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1280, "height": 1600})
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """An API and a worker for one module, whose jobs nobody else sees."""
+    with running(tmp_path_factory.mktemp("own")) as service:
+        service.api()
+        service.worker()
+        yield service

@@ -49,12 +49,14 @@ def test_its_curl_lines_work_as_printed(mnist_root: Path, shared: Service, tmp_p
     command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    posted, _, resolved, watched, ended, asked, listed = done.stdout.split("-----")[:7]
+    posted, _, resolved, watched, ended, _, predicted, asked, listed = done.stdout.split("-----")[:9]
     assert json.loads(posted)["spec"] == JobSpec().model_dump(mode="json")
     assert JobSpec.model_validate_json(resolved).name == "ex1-mlp-mnist"
     assert '"type":"queued"' in watched
     assert '"accuracy":' in ended
     assert '"name":"best_model.pth"' in ended
+    assert '"probability":' in predicted
+    assert "<svg" in (tmp_path / "report.html").read_text()
     assert '"epochs_saved":' in asked
     assert "event: finished" in asked
     assert (tmp_path / "best_model.onnx").stat().st_size > 10_000
