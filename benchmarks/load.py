@@ -1,7 +1,7 @@
 """The API under load: 64 clients beside two training jobs, and a database with ten thousand jobs.
 
-Each client calls, waits for two seconds on average, and calls again, as pages and scripts that look on do; now and then it
-submits a job that is cancelled at once. The clients are in a process of their own, on the same machine.
+Each client calls, waits for two seconds on average, and calls again, as pages and scripts that look on do; now and then
+it submits a job that is cancelled at once. The clients are in a process of their own, on the same machine.
 """
 
 from __future__ import annotations

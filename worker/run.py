@@ -120,7 +120,7 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, less a second of imports
     # Else every new tensor is filled first, a twentieth of an epoch; nothing here reads what nobody has written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     artifacts = ArtifactStore(places.checkpoints)
     dataset = _data(spec, places, device, line)

@@ -91,6 +91,7 @@ jobs = Table(
     Index("jobs_by_claim_order", "status", "priority", "id"),
     Index("jobs_by_parent", "parent_id"),
     Index("jobs_by_status", "status", "id"),
+    Index("jobs_by_name", "id", "name"),  # a part of a name is looked for in here, not in whole rows
     # The expressions of `app.store.listing`: jobs without a value come last in the usual order.
     Index("jobs_by_val_loss", text("coalesce(val_loss, 1e+308)"), "id"),
     Index("jobs_by_test_acc", text("coalesce(test_acc, -1e+308)"), "id"),

@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("workers", sa.Column("usage", sa.JSON(), nullable=True))
     op.create_index("jobs_by_status", "jobs", ["status", "id"])
+    op.create_index("jobs_by_name", "jobs", ["id", "name"])
     for name, expression in (
         ("jobs_by_val_loss", "coalesce(val_loss, 1e+308)"),
         ("jobs_by_test_acc", "coalesce(test_acc, -1e+308)"),
