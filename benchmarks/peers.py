@@ -99,7 +99,7 @@ def queues(folder: Path) -> None:
             store.succeed(claim.lease, StopReason.MAX_EPOCHS, EVALUATION, ())
 
         with asyncio.Runner() as runner:
-            runner.run(app.open_async())
+            runner.run(app.connector.open_async())
             runner.run(app.schema_manager.apply_schema_async())
             worker_id = runner.run(app.job_manager.register_worker())
 
@@ -121,7 +121,7 @@ def queues(folder: Path) -> None:
                 rates["our claim"].append(per_second(lambda: store.claim("bench"), BLOCK))
                 fetch = lambda: runner.run(app.job_manager.fetch_job(queues=None, worker_id=worker_id))  # noqa: E731
                 rates["their claim"].append(per_second(fetch, BLOCK))
-            runner.run(app.close_async())
+            runner.run(app.connector.close_async())
         store.close()
     told("submit + claim + finish, PostgreSQL", rates["ours"], rates["theirs"], "procrastinate")
     told("claim, PostgreSQL", rates["our claim"], rates["their claim"], "procrastinate")

@@ -1,6 +1,7 @@
 """Pictures of the dashboard and of real runs, for README.md and docs/: `make screenshots`.
 
 Every page, light, dark and on a phone, goes to test-artifacts/screenshots; what the documents show to docs/images.
+Needs WHISTLESTOP_TEST_DATASETS with MNIST and cifar100-subset.tar.
 """
 
 from __future__ import annotations
@@ -27,10 +28,8 @@ VIEWS: dict[str, Json] = {
 }
 OVERFITTING: Json = {
     "name": "overfitting",
-    "dataset": {"name": "digits", "val_fraction": 0.5},
-    "model": {"hidden": [512, 512], "dropout": 0.0},
-    "optimizer": {"kind": "sgd", "lr": 0.3, "momentum": 0.95},
-    "training": {"batch_size": 32},
+    "dataset": {"name": "cifar100-subset"},
+    "model": {"hidden": [1024, 512], "dropout": 0.0},
     "early_stopping": {"patience": None, "delta_overfit": 0.1, "overfit_patience": 3},
 }
 
@@ -110,6 +109,7 @@ def main() -> None:
         jobs = jobs_of(service)
         for name in ("exercise-1", "overfitting"):
             (IMAGES / f"{name}.svg").write_bytes(service.http.get(f"/jobs/{jobs[name]}/plot.svg").content)
+        print(service.http.get(f"/jobs/{jobs['overfitting']}/early-stopping").json()["explanation"])
         (IMAGES / "confusion.svg").write_bytes(service.http.get(f"/jobs/{jobs['exercise-1']}/confusion.svg").content)
         browser = start(playwright)
         for view, options in VIEWS.items():
