@@ -17,10 +17,7 @@ from app.store.database import now
 from app.store.errors import LeaseLost
 from app.store.tables import attempts, dependencies, epochs, jobs, workers
 
-_WAITING = (
-    f"SELECT 1 FROM jobs WHERE status = '{JobStatus.QUEUED}' "
-    "AND (not_before IS NULL OR not_before <= CURRENT_TIMESTAMP) LIMIT 1"
-)
+_WAITING = f"SELECT 1 FROM jobs WHERE status = '{JobStatus.QUEUED}' LIMIT 1"
 
 
 class Runs(Base):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -33,8 +35,16 @@ def whistlestop(service: Service, *arguments: str, status: int = 0, cwd: Path | 
 def terminal(service: Service, *arguments: str) -> Any:
     """A command in a terminal of its own."""
     environment = {**os.environ, "WHISTLESTOP_URL": service.url, "TERM": "xterm-256color", "COLUMNS": "140"}
+    # Tests that run in the background ignore Ctrl-C, and what they start inherits that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return pexpect.spawn(
-        COMMAND[0], [*COMMAND[1:], *arguments], env=environment, dimensions=(40, 140), timeout=60, encoding="utf-8"
+        COMMAND[0],
+        [*COMMAND[1:], *arguments],
+        env=environment,
+        dimensions=(40, 140),
+        timeout=60,
+        encoding="utf-8",
+        preexec_fn=heed,
     )
 
 

@@ -15,7 +15,7 @@ from tests.e2e.service import Service, running, until
 def test_it_brings_up_both_and_a_signal_ends_both(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as service:
         up = service.start("app.cli", "up")
-        until("it says where it is", lambda: f"{service.url}/docs is Swagger UI" in up.log.read_text())
+        until("it says where it is", lambda: f"{service.url}/docs Swagger UI" in up.log.read_text())
         job_id = service.submit({"dataset": {"name": "digits"}, "training": {"max_epochs": 2}})
         service.succeeded(job_id)
         family = up.family()
