@@ -48,6 +48,7 @@ _PRELOADED = [
     "wandb.apis.public",
     "wandb.sdk.launch",
 ]
+_PROBES = 3
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -58,19 +59,23 @@ class CannotTrain(RuntimeError):
 def warm_up(device: str) -> Machine:
     """Start the forkserver, have it import torch, and ask a first child what jobs will run on. Raises CannotTrain."""
     _context.set_forkserver_preload(_PRELOADED)
-    connection, process = _start(_probe, device)
-    try:
-        answer = connection.recv()
-    except EOFError:
+    for _ in range(_PROBES):
+        connection, process = _start(_probe, device)
+        try:
+            answer = connection.recv()
+        except EOFError:
+            process.join()
+            if (process.exitcode or 0) < 0:
+                continue  # somebody, or the kernel for want of memory, has killed it: that says nothing of the next one
+            break
         process.join()
-        raise CannotTrain(
-            "A training process cannot start; what it printed stands above. "
-            "Is the worker's part installed (pip install '.[worker]')?"
-        ) from None
-    process.join()
-    if isinstance(answer, Machine):
-        return answer
-    raise CannotTrain(answer.error.message)
+        if isinstance(answer, Machine):
+            return answer
+        raise CannotTrain(answer.error.message)
+    raise CannotTrain(
+        "A training process cannot start; what it printed stands above. "
+        "Is the worker's part installed (pip install '.[worker]')?"
+    )
 
 
 class Run:

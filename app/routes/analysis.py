@@ -75,7 +75,7 @@ def get_early_stopping(store: Store, job_id: JobId) -> StoppingState:
     """Where both criteria stand, or why training stopped, in numbers and in words."""
     job = store.job(job_id)
     settings = job.spec.early_stopping
-    state, _ = replay(settings, [row.val_loss for row in store.epochs(job_id)])
+    state, _ = replay(settings, store.curve(job_id))
     return StoppingState(
         settings=settings,
         epoch=state.epoch,

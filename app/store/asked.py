@@ -236,6 +236,12 @@ class Jobs(Base):
         limit = 1_000_000 if before is None else max(0, before - after - 1)  # they have no gaps
         return [rows.epoch_of(row) for row in self._of_job(epochs, job_id, epochs.c.epoch, after, limit)]
 
+    def curve(self, job_id: str) -> list[float]:
+        """The val_loss of every epoch of a job; empty where there is none."""
+        wanted = sa.select(epochs.c.val_loss).where(epochs.c.job_id == job_id).order_by(epochs.c.epoch)
+        with self._db.read() as db:
+            return list(db.execute(wanted).scalars())
+
     def val_losses(self, job_ids: Sequence[str], points: int) -> dict[str, list[float]]:
         """The course of val_loss of some jobs, each at no more than some `points` equally distant epochs."""
         distance = sa.case((jobs.c.epoch > points, jobs.c.epoch / points + 1), else_=1)

@@ -197,10 +197,10 @@ export default function JobPage({ id }) {
     const soon = () => { waiting ??= setTimeout(() => { waiting = null; setTurn((before) => before + 1); again(); }, 400); };
     (async () => {
       try {
-        const [metrics, counts] = await Promise.all([get(`/jobs/${id}/metrics`, { max_points: POINTS }), get(`/jobs/${id}/early-stopping`)]);
+        const metrics = await get(`/jobs/${id}/metrics`, { max_points: POINTS });
         if (!current) return;
         setRows(metrics.data);
-        setState(counts);
+        get(`/jobs/${id}/early-stopping`).then((counts) => current && setState((before) => ({ ...counts, ...before })), () => {});
         newest.current = metrics.data.at(-1)?.epoch ?? 0;
       } catch (fault) { return; }
       const newestEvents = await get(`/jobs/${id}/events`, { newest: 500 });
