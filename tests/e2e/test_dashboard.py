@@ -111,6 +111,8 @@ def test_a_spec_is_cloned_corrected_and_submitted(shared: Service, page: Page, t
     expect(page.get_by_text("The spec is valid.")).to_be_visible(timeout=PATIENT)
     page.locator("#field-name").fill("cloned")
     rate = page.locator("#field-optimizer-lr")
+    expect(rate).to_have_value("0.001")
+    page.wait_for_timeout(500)  # the answer to the name draws the form anew
     rate.fill("-1")
     expect(page.locator(".field.invalid")).to_contain_text("greater than 0")
     expect(page.get_by_role("button", name="Submit")).to_be_disabled()
