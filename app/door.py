@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import Any
 
 import anyio
 import yaml
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import yaml12
 from app.problems import Refused
 
 MAX_BODY_BYTES = 1 << 20
@@ -28,31 +27,7 @@ _ARCHIVES = (
     "application/octet-stream",
 )
 
-_IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with neither anchors (a small text could stand for a huge value) nor repeated keys."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise yaml.composer.ComposerError(None, None, "anchors and aliases are not taken", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        if len(keys) != len(set(map(str, keys))):
-            raise yaml.constructor.ConstructorError(None, None, "a key is repeated", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-# PyYAML is of YAML 1.1, where 1e-3 is text. People mean the number (as in YAML 1.2).
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 
 
 class Door:
@@ -75,8 +50,8 @@ class Door:
                 await self.app(scope, patient, send)
                 return
             if scope["path"].endswith("/predict"):
-                if _media_type(headers) not in _IMAGES:
-                    raise _unsupported(headers, ", ".join(_IMAGES), "image/png")
+                if _media_type(headers) not in IMAGES:
+                    raise _unsupported(headers, ", ".join(IMAGES), "image/png")
                 await self.app(scope, _replay(await _read(headers, patient, MAX_IMAGE_BYTES), receive), send)
                 return
             body = await _read(headers, patient, MAX_BODY_BYTES)
@@ -158,7 +133,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 def _json_of(body: bytes) -> bytes:
     # bytes of another encoding raise yaml.reader.ReaderError, a YAMLError; times and binaries become no JSON
     try:
-        return json.dumps(yaml.load(body, _Loader), allow_nan=False).encode()
+        return json.dumps(yaml12.load(body), allow_nan=False).encode()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         detail = f"The body is not YAML that can stand for JSON: {' '.join(str(error).split())}"
         raise Refused(400, "unreadable_body", "The body cannot be read", detail) from error

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import BaseModel
 
 SPLITS = ("train", "test")
@@ -133,6 +133,13 @@ def survey(source: Path, *, decode: bool = False) -> Summary:
         shape=shape,
         classes={label: ClassCounts(train=found["train"][label], test=found["test"][label]) for label in classes},
     )
+
+
+def fitted(image: Image.Image, channels: int, size: tuple[int, int]) -> Image.Image:
+    """An image as a network has it: grey or RGB, scaled to cover `size` (width, height) and cut at the centre. Raises
+    what Pillow's plugins happen to."""
+    converted = image.convert("L" if channels == 1 else "RGB")
+    return converted if converted.size == size else ImageOps.fit(converted, size, Image.Resampling.BILINEAR)
 
 
 def entries(source: Path) -> Iterator[Entry]:

@@ -13,7 +13,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image
+
+from app.imagefolder import fitted
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -53,7 +55,7 @@ class Predictor:
         were, scaled to cover their size and cut at the centre. Raises NoImage, OSError."""
         network = self._network(path)
         channels, height, width = network.shape
-        image = _fitted(content, "L" if channels == 1 else "RGB", (width, height))
+        image = _image(content, channels, (width, height))
         import numpy as np  # noqa: PLC0415
 
         pixels = np.asarray(image)
@@ -85,13 +87,13 @@ def _loaded(path: Path) -> _Network:
     return _Network(session, json.loads(told["classes"]), (channels, height, width))
 
 
-def _fitted(content: bytes, mode: str, size: tuple[int, int]) -> Image.Image:
+def _image(content: bytes, channels: int, size: tuple[int, int]) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise NoImage(f"The image has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,}.")
-            return ImageOps.fit(image.convert(mode), size, Image.Resampling.BILINEAR)
+            return fitted(image, channels, size)
     except NoImage:
         raise
     except Exception as error:

@@ -7,9 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from app.imagefolder import SPLITS, BadImageFolder, entries, survey
+from app.imagefolder import SPLITS, BadImageFolder, entries, fitted, survey
 from worker.training.data import DatasetBroken
 from worker.training.prepare import Images
 
@@ -29,7 +28,6 @@ def read_images(source: Path) -> Images:
 def _read(source: Path) -> Images:
     summary = survey(source)
     channels, height, width = summary.shape
-    mode, size = ("L", "RGB")[channels == 3], (width, height)
     classes = tuple(summary.classes)
     number = {label: index for index, label in enumerate(classes)}
     counts = summary.counts
@@ -42,7 +40,7 @@ def _read(source: Path) -> Images:
         filled[split] += 1
         try:
             with warnings.catch_warnings(action="ignore"):
-                pixels = np.asarray(_fitted(image, mode, size))
+                pixels = np.asarray(fitted(image, channels, (width, height)))
         except Exception as error:
             # Pillow raises what its plugins happen to: OSError, ValueError, SyntaxError, struct.error, ...
             raise DatasetBroken(f"{source.name}: {member} cannot be decoded ({error}).") from error
@@ -54,8 +52,3 @@ def _read(source: Path) -> Images:
     sorted_images = {split: images[split][order[split]] for split in SPLITS}
     sorted_labels = {split: labels[split][order[split]] for split in SPLITS}
     return Images(sorted_images["train"], sorted_labels["train"], sorted_images["test"], sorted_labels["test"], classes)
-
-
-def _fitted(image: Image.Image, mode: str, size: tuple[int, int]) -> Image.Image:
-    converted = image.convert(mode)
-    return converted if converted.size == size else ImageOps.fit(converted, size, Image.Resampling.BILINEAR)

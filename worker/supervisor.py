@@ -64,14 +64,15 @@ def warm_up(device: str) -> Machine:
         try:
             answer = connection.recv()
         except EOFError:
-            process.join()
-            if (process.exitcode or 0) < 0:
-                continue  # somebody, or the kernel for want of memory, has killed it: that says nothing of the next one
-            break
+            answer = None
         process.join()
         if isinstance(answer, Machine):
             return answer
-        raise CannotTrain(answer.error.message)
+        if answer is not None:
+            raise CannotTrain(answer.error.message)
+        # One that somebody, or the kernel for want of memory, has killed says nothing of the next one.
+        if (process.exitcode or 0) >= 0:
+            break
     raise CannotTrain(
         "A training process cannot start; what it printed stands above. "
         "Is the worker's part installed (pip install '.[worker]')?"

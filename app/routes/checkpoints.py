@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Path as PathParameter
 from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.artifacts import DamagedFile
+from app.artifacts import ArtifactStore, DamagedFile
 from app.jobs import Checkpoint, Record
 from app.problems import ProblemResponse, responses
 from app.routes.dependencies import Artifacts, JobId, Store
@@ -29,6 +32,23 @@ class CheckpointList(Record):
 def list_checkpoints(store: Store, job_id: JobId) -> CheckpointList:
     """What can be downloaded now; also while the job runs."""
     return CheckpointList(data=store.checkpoints(job_id))
+
+
+def intact(artifacts: ArtifactStore, job_id: str, found: Checkpoint) -> tuple[Path, os.stat_result]:
+    """The file of a recorded checkpoint, as it was written. Raises DamagedFile, NotRecorded."""
+    path = artifacts.path(found.key)
+    try:
+        if not artifacts.is_intact(found.key, found.size, found.sha256):
+            raise DamagedFile(
+                f"The file of checkpoint '{found.name}' of job {job_id} is damaged: its sha256 is not the recorded "
+                "one. Restore it from a backup or train the job again."
+            )
+        return path, path.stat()
+    except FileNotFoundError as error:
+        raise NotRecorded(
+            f"The file of checkpoint '{found.name}' of job {job_id} is gone from the data folder. "
+            "Somebody deleted it by hand; restore it from a backup or train the job again."
+        ) from error
 
 
 class _File(FileResponse):
@@ -79,7 +99,9 @@ def get_checkpoint(
     store: Store,
     artifacts: Artifacts,
     job_id: JobId,
-    name: Annotated[str, Path(max_length=64, description="Name of a checkpoint.", examples=["best_model.pth"])],
+    name: Annotated[
+        str, PathParameter(max_length=64, description="Name of a checkpoint.", examples=["best_model.pth"])
+    ],
     format: Annotated[
         Literal["pth", "safetensors", "onnx"] | None,
         Query(description="The same weights in another format; they are there once the job has succeeded."),
@@ -100,19 +122,7 @@ def get_checkpoint(
     headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):
         return Response(status_code=304, headers=headers)
-    path = artifacts.path(found.key)
-    try:
-        if not artifacts.is_intact(found.key, found.size, found.sha256):
-            raise DamagedFile(
-                f"The file of checkpoint '{name}' of job {job_id} is damaged: its sha256 is not the recorded one. "
-                "Restore it from a backup or train the job again."
-            )
-        stat = path.stat()
-    except FileNotFoundError as error:
-        raise NotRecorded(
-            f"The file of checkpoint '{name}' of job {job_id} is gone from the data folder. "
-            "Somebody deleted it by hand; restore it from a backup or train the job again."
-        ) from error
+    path, stat = intact(artifacts, job_id, found)
     return _File(
         path,
         media_type="application/octet-stream",

@@ -11,6 +11,7 @@ from app.jobs import NotYours
 from app.store import JobStore
 
 
+# Coroutines, for a plain function would be called in a thread, and a call of the API has several of these.
 async def _store(request: Request) -> JobStore:
     store: JobStore = request.app.state.store
     return store

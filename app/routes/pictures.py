@@ -17,7 +17,7 @@ from app.jobs import Job
 from app.problems import responses
 from app.routes.dependencies import DatasetsHere, JobId, Store
 from app.routes.metrics import thin
-from app.specs import BEST
+from app.specs import BEST, EpochRow
 from app.specs.stopping import explained, replay
 from app.store import NotRecorded
 
@@ -32,7 +32,11 @@ _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/svg+xml": 
 @router.get("/jobs/{job_id}/plot.{format}", response_class=Response, responses={**_PICTURE, **responses(404, 422)})
 def get_plot(store: Store, job_id: JobId, format: Format) -> Response:
     """The curves of loss and accuracy so far, for a README or a chat."""
-    return _picture(_curves(store, store.job(job_id), format), format)
+    job = store.job(job_id)
+    rows = store.epochs(job_id)
+    if not rows:
+        raise NotRecorded(f"Job {job.id} ({job.status}) has no epoch yet, so there is no curve.")
+    return _picture(_curves(job, rows, format), format)
 
 
 @router.get("/jobs/{job_id}/confusion.{format}", response_class=Response, responses={**_PICTURE, **responses(404, 422)})
@@ -60,7 +64,7 @@ def get_report(store: Store, datasets: DatasetsHere, job_id: JobId) -> HTMLRespo
         title=_title(job),
         version=__version__,
         spec=yaml.safe_dump(job.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        curves=_svg(_curves(store, job, "svg")) if rows else None,
+        curves=_svg(_curves(job, rows, "svg")) if rows else None,
         confusion=_svg(pictures.confusion(evaluation, "Confusion matrix", "svg")) if evaluation else None,
         explanation=explained(settings, state, job.stop_reason),
         rows=thin(rows, 60),
@@ -84,11 +88,9 @@ def _title(job: Job) -> str:
     return f"{job.name or job.id}: {job.spec.model.kind} on {job.spec.dataset.name}"
 
 
-def _curves(store: Store, job: Job, format: pictures.Format) -> bytes:
-    rows = thin(store.epochs(job.id), _POINTS)
-    if not rows:
-        raise NotRecorded(f"Job {job.id} ({job.status}) has no epoch yet, so there is no curve.")
-    return pictures.curves(rows, _title(job), job.best.epoch if job.best else None, job.stop_reason, format)
+def _curves(job: Job, rows: list[EpochRow], format: pictures.Format) -> bytes:
+    best = job.best.epoch if job.best else None
+    return pictures.curves(thin(rows, _POINTS), _title(job), best, job.stop_reason, format)
 
 
 def _picture(content: bytes, format: pictures.Format) -> Response:

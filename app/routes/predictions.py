@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from pydantic import Field
 
-from app.artifacts import DamagedFile
+from app.door import IMAGES
 from app.jobs import Record
 from app.predict import NoImage, Predictor
 from app.problems import BODY, Refused, responses
+from app.routes.checkpoints import intact
 from app.routes.dependencies import Artifacts, JobId, Store
 from app.specs import BEST
-from app.store import NotRecorded
 
 router = APIRouter(tags=["predictions"])
 
@@ -23,10 +23,7 @@ _ONNX = f"{BEST.removesuffix('.pth')}.onnx"
 _IMAGE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
-        },
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGES},
     }
 }
 
@@ -65,13 +62,9 @@ def predict(
     began = time.perf_counter()
     found = store.checkpoint(job_id, _ONNX)
     predictor: Predictor = request.app.state.predictor
-    path = artifacts.path(found.key)
+    path, _ = intact(artifacts, job_id, found)
     try:
-        if not artifacts.is_intact(found.key, found.size, found.sha256):
-            raise DamagedFile(f"The file {_ONNX} of job {job_id} is damaged. Restore it from a backup.")
         made = predictor.predict(path, image)
-    except FileNotFoundError as error:
-        raise NotRecorded(f"The file {_ONNX} of job {job_id} is gone from the data folder.") from error
     except NoImage as error:
         raise Refused(422, "no_image", "The image cannot be read", str(error)) from error
     ordered = sorted(enumerate(made.probabilities), key=lambda pair: -pair[1])

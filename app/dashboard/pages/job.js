@@ -1,6 +1,6 @@
 // One job: what it does now, its curves, why it stopped, what other settings would have done, its weights.
 
-import { Bar, Copy, Download, FINAL, Picture, Status, Time, Waiting, Wrong, attempt, bytes, duration, html, number, percent, say, title, useAnswer, useEffect, useMemo, useRef, useState, yaml } from "/dashboard/parts.js";
+import { Bar, Copy, Download, FINAL, Picture, Status, Time, Waiting, Wrong, attempt, bytes, duration, html, number, percent, title, useAnswer, useEffect, useMemo, useRef, useState, yaml } from "/dashboard/parts.js";
 import { get, listen } from "/dashboard/api.js";
 import { Chart } from "/dashboard/chart.js";
 import { WhatIf } from "/dashboard/whatif.js";
@@ -94,7 +94,6 @@ function Curves({ job, rows, total, whatIf }) {
 
 function Matrix({ evaluation }) {
   const names = evaluation.per_class.map((each) => each.name), matrix = evaluation.confusion_matrix;
-  if (names.length > 20) return html`<p><${Picture} path=${`confusion.svg`} alt="Confusion matrix" /></p>`;
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="matrix">
     <caption>Rows are classes, columns what was taken for them.</caption>
     <thead><tr><td></td>${names.map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>

@@ -4,7 +4,6 @@ import { Bar, FINAL, Sparkline, Status, Time, Waiting, Wrong, attempt, duration,
 import { get, listen } from "/dashboard/api.js";
 
 const STATUSES = ["queued", "running", "paused", "succeeded", "failed", "cancelled"];
-const SORTS = { created_at: "Submitted", val_loss: "Best val_loss", test_acc: "Test accuracy" };
 const EVERY = 1000; // milliseconds between two looks while things happen
 
 function go(query, changes) {
@@ -118,7 +117,7 @@ export default function Jobs({ query }) {
         <th scope="col"><${SortButton} query=${query} name="val_loss">Best</${SortButton}></th>
         <th scope="col"><${SortButton} query=${query} name="test_acc">Test acc.</${SortButton}></th>
         <th scope="col">Stop reason</th>
-        <th scope="col"><${SortButton} query=${query} name="created_at">${SORTS.created_at}</${SortButton}></th>
+        <th scope="col"><${SortButton} query=${query} name="created_at">Submitted</${SortButton}></th>
       </tr></thead>
       <tbody>${jobs.map((job) => html`<${Row} key=${job.id} job=${job} chosen=${chosen.has(job.id)} choose=${() => toggle(job.id)} />`)}</tbody>
     </table></div>`}

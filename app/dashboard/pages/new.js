@@ -100,11 +100,14 @@ export default function NewJob({ query }) {
   const turn = useRef(0);
 
   useEffect(() => {
-    get("/openapi.json").then((found) => setSchema(found.components.schemas), setProblem);
+    // Both before the form is there: what somebody types must not be overwritten by a spec that comes late.
+    const from = query.get("from");
+    Promise.all([get("/openapi.json"), from && get(`/jobs/${from}`)]).then(([found, job]) => {
+      if (job) setSpec(job.spec);
+      setSchema(found.components.schemas);
+    }, setProblem);
     get("/examples").then((found) => setExamples(found.data), () => {});
     get("/datasets").then((found) => setDatasets(found.data.map((each) => each.name)), () => {});
-    const from = query.get("from");
-    if (from) get(`/jobs/${from}`).then((job) => setSpec(job.spec), setProblem);
   }, []);
   useEffect(() => {
     const mine = ++turn.current;
