@@ -13,7 +13,7 @@ from collections.abc import Callable
 import httpx
 import typer
 
-from app.cli import doctor, jobs, service
+from app.cli import act, data, doctor, look, service, submit
 from app.client import ApiError, JobFailed, Unreachable
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -29,7 +29,18 @@ def whistlestop() -> None:
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *jobs.COMMANDS,
+    *(
+        submit.submit,
+        look.ls,
+        look.show,
+        submit.watch,
+        look.logs,
+        look.metrics,
+        look.evaluate,
+        look.compare,
+        look.replay,
+    ),
+    *(act.stop, act.pause, act.resume, act.cancel, act.retry, act.delete, act.download, data.workers),
     service.up,
     doctor.doctor,
     service.backup,
@@ -37,7 +48,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for command in _COMMANDS:
     app.command()(command)
-app.add_typer(jobs.datasets, name="datasets")
+app.add_typer(data.datasets, name="datasets")
 app.add_typer(service.keys, name="keys")
 
 

@@ -87,7 +87,7 @@ def list_keys(as_json: AsJson = False) -> None:
     """All keys, revoked ones too."""
     with _store() as store:
         if as_json:
-            show_json([key.model_dump(mode="json") for key in store.list_keys()])
+            show_json(store.list_keys())
             return
         for key in store.list_keys():
             state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import plotext
 import typer
+import yaml
+from pydantic_core import to_json
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from app.jobs import Job, JobStatus
-from app.specs import EpochRow, Evaluation
+from app.specs import EpochRow, Evaluation, JobSpec
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -33,8 +41,23 @@ COLOURS = {
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output."""
-    json.dump(value, sys.stdout, indent=2)
-    print()
+    print(to_json(value, indent=2).decode())
+
+
+def show_yaml(spec: JobSpec) -> None:
+    """A spec as YAML."""
+    print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), end="")
+
+
+def plain_table(*columns: str) -> Table:
+    """A table without lines."""
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
+
+
+def transfer() -> Progress:
+    """A bar over bytes."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    return Progress(*columns, console=console, transient=True)
 
 
 def done(words: str, as_json: bool, **told: Any) -> None:
@@ -66,7 +89,7 @@ def ago(time: datetime) -> str:
 
 def job_table(jobs: Sequence[Job]) -> Table:
     """A row for each job."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     names = ["id", "name", "status", "epoch", "val_loss", "test", "stopped", "what", "submitted"]
     shown = names if console.width >= _WIDE else names[:-2]
     for name in shown:
@@ -128,7 +151,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
         f"{evaluation.precision:.2%}  recall {evaluation.recall:.2%}  F1 {evaluation.f1:.2%}  "
         f"({evaluation.samples:,} images)"
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for name in ("class", "precision", "recall", "F1", "images", "mostly taken for"):
         table.add_column(name, justify="left" if name in ("class", "mostly taken for") else "right")
     names = [each.name for each in evaluation.per_class]

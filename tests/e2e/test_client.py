@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.client import ApiError, AsyncClient, Client, JobFailed, Unreachable, _submission
+from app.client import ApiError, AsyncClient, Client, JobFailed, Unreachable
+from app.client.calls import submission
 from app.jobs import JobStatus
 from app.specs import JobSpec
 from tests.e2e.service import LONG, Json, Service
@@ -119,7 +120,7 @@ def breaking_line(target: int) -> Iterator[tuple[str, list[bytes]]]:
 
 def test_a_retry_never_submits_twice(shared: Service) -> None:
     with breaking_line(shared.port) as (url, requests), Client(url) as client:
-        job_id = client._send(_submission({**DIGITS, "tags": ["once"], "not_before": "2040-01-01T00:00:00Z"}, False)).id
+        job_id = client._send(submission({**DIGITS, "tags": ["once"], "not_before": "2040-01-01T00:00:00Z"}, False)).id
     assert len(requests) == 2, "the first answer was lost"
     assert [job["id"] for job in shared.get("/jobs", tag="once")["data"]] == [job_id]
     shared.http.post(f"/jobs/{job_id}/cancel")

@@ -1,0 +1,26 @@
+"""A client of the API, synchronous and asynchronous: submit, wait, follow, download. Needs no torch.
+
+    from app.client import Client
+
+    job = Client().submit({"dataset": {"name": "digits"}}).wait()
+    print(job.evaluation.accuracy)
+
+Calls that change nothing, and submissions (under an idempotency key), are tried again when the line breaks or the
+service is busy; a retry never submits twice.
+"""
+
+from app.client.asynchronous import AsyncClient, AsyncRunningJob
+from app.client.calls import ApiError, JobFailed, ListedJob, Unreachable, row_of
+from app.client.plain import Client, RunningJob
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "AsyncRunningJob",
+    "Client",
+    "JobFailed",
+    "ListedJob",
+    "RunningJob",
+    "Unreachable",
+    "row_of",
+]
