@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import machine
-from tests.e2e.screenshots import start
+from tests.e2e.browser import launch
 from tests.e2e.service import running
 from tests.e2e.test_dashboard import PAN, long_job
 
@@ -36,7 +36,7 @@ def main() -> None:
         service.api()
         for seed in range(50):
             service.submit({"seed": seed})
-        browser = start(playwright)
+        browser = launch(playwright)
         views = []
         for _ in range(TURNS):
             page = browser.new_page(viewport={"width": 1280, "height": 900})

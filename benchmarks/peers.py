@@ -26,25 +26,14 @@ import psutil
 import sqlalchemy as sa
 from procrastinate.jobs import Status
 
-from app.jobs import Worker
-from app.specs import ClassFigures, EpochRow, Evaluation, JobSpec, StopReason
+from app.specs import EpochRow, JobSpec, StopReason
 from app.store import JobStore
 from benchmarks import machine
 from tests.e2e.service import running
-from tests.values import row
+from tests.values import EVALUATION, row, worker
 
 BLOCKS, BLOCK = 5, 100
 EPOCHS, READS = 1000, 20
-EVALUATION = Evaluation(
-    samples=10,
-    loss=0.5,
-    accuracy=0.9,
-    precision=0.91,
-    recall=0.9,
-    f1=0.9,
-    per_class=(ClassFigures(label=0, name="0", precision=0.9, recall=0.9, f1=0.9, support=10),),
-    confusion_matrix=((9, 1), (0, 0)),
-)
 
 
 def per_second(work: Callable[[], object], count: int) -> float:
@@ -80,9 +69,7 @@ def queues(folder: Path) -> None:
     with postgres(folder) as url:
         store = JobStore(url.set(database="ours").render_as_string(hide_password=False))
         store.migrate()
-        store.register_worker(
-            Worker(id="bench", host="h", pid=1, device="cpu", device_name="a CPU", slots=1, versions={})
-        )
+        store.register_worker(worker("bench"))
         conninfo = url.set(database="theirs", drivername="postgresql").render_as_string(hide_password=False)
         app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=conninfo))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from tests.e2e.browser import launch
 from tests.e2e.service import Service, running
 
 
@@ -31,25 +31,12 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield made
 
 
-# Every host but this machine is unknown to the browser, and it asks for nothing of its own accord.
-OFFLINE = [
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    installed = next((path for path in map(shutil.which, names) if path), None)
     with sync_playwright() as playwright:
         try:
-            started = playwright.chromium.launch(executable_path=installed, args=OFFLINE)
+            started = launch(playwright)
         except Error as error:
             pytest.skip(f"no Chromium can be started here: {str(error).splitlines()[0]}")
         yield started

@@ -11,12 +11,11 @@ import shutil
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, sync_playwright
 
 from benchmarks import machine
-from tests.e2e.conftest import OFFLINE
+from tests.e2e.browser import draw_three, launch
 from tests.e2e.service import Json, Service
-from tests.e2e.test_dashboard import THREE
 
 ROOT = Path(__file__).parents[2]
 IMAGES, ALL = ROOT / "docs" / "images", ROOT / "test-artifacts" / "screenshots"
@@ -71,14 +70,7 @@ def take(context: BrowserContext, service: Service, jobs: dict[str, str], view: 
         page.goto(f"{service.url}/#/{place}")
         page.get_by_role("heading", level=1).wait_for()
         if name == "try":
-            box = page.locator("canvas.pad").bounding_box()
-            assert box is not None
-            points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in THREE]
-            page.mouse.move(*points[0])
-            page.mouse.down()
-            for point in points[1:]:
-                page.mouse.move(*point, steps=5)
-            page.mouse.up()
+            draw_three(page)
         page.wait_for_timeout(1500)
         whole = name == "job" and view == "light"
         keep(f"{name}-{view}", page.screenshot(full_page=whole))
@@ -93,14 +85,6 @@ def keep(name: str, png: bytes) -> None:
         shutil.copy(ALL / f"{name}.png", IMAGES / f"{name}.png")
 
 
-def start(playwright: object) -> Browser:
-    """The browser that the tests use."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    installed = next((path for path in map(shutil.which, names) if path), None)
-    browser: Browser = playwright.chromium.launch(executable_path=installed, args=OFFLINE)  # type: ignore[attr-defined]
-    return browser
-
-
 def main() -> None:
     """Take them all."""
     for folder in (IMAGES, ALL):
@@ -111,7 +95,7 @@ def main() -> None:
             (IMAGES / f"{name}.svg").write_bytes(service.http.get(f"/jobs/{jobs[name]}/plot.svg").content)
         print(service.http.get(f"/jobs/{jobs['overfitting']}/early-stopping").json()["explanation"])
         (IMAGES / "confusion.svg").write_bytes(service.http.get(f"/jobs/{jobs['exercise-1']}/confusion.svg").content)
-        browser = start(playwright)
+        browser = launch(playwright)
         for view, options in VIEWS.items():
             context = browser.new_context(**options)
             take(context, service, jobs, view)

@@ -203,6 +203,13 @@ def running(folder: Path, **settings: object) -> Iterator[Service]:
         service.end()
 
 
+def still_alive(family: list[psutil.Process], seconds: float = 10) -> list[psutil.Process]:
+    """Those of some processes that have not ended after `seconds`. One whose parent is gone may wait for the system to
+    read its exit status: it has ended all the same."""
+    _, left = psutil.wait_procs(family, timeout=seconds)
+    return [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
 def children_of(worker: Process) -> list[psutil.Process]:
     """The training processes of a worker."""
     started = [process for process in worker.family()[1:] if "forkserver" in " ".join(process.cmdline())]

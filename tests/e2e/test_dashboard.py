@@ -12,13 +12,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.browser import draw_three
 from tests.e2e.service import LONG, Json, Service, running, until
 
 PATIENT = 30_000  # milliseconds, on a busy machine
 DIGITS: Json = {"dataset": {"name": "digits"}, "tracking": None}
-# A pen's way for a three, in shares of the pad.
-THREE = [(0.3, 0.25), (0.45, 0.15), (0.62, 0.2), (0.66, 0.33), (0.58, 0.44), (0.46, 0.48)]
-THREE += [(0.6, 0.52), (0.7, 0.64), (0.64, 0.8), (0.46, 0.86), (0.28, 0.78)]
 
 
 @pytest.fixture
@@ -112,7 +110,6 @@ def test_a_spec_is_cloned_corrected_and_submitted(shared: Service, page: Page, t
     page.locator("#field-name").fill("cloned")
     rate = page.locator("#field-optimizer-lr")
     expect(rate).to_have_value("0.001")
-    page.wait_for_timeout(500)  # the answer to the name draws the form anew
     rate.fill("-1")
     expect(page.locator(".field.invalid")).to_contain_text("greater than 0")
     expect(page.get_by_role("button", name="Submit")).to_be_disabled()
@@ -184,15 +181,7 @@ def test_a_drawn_three_is_a_three_to_a_job_on_mnist(
     job_id = shared.submit({"tracking": None, "name": "mnist to draw for"})
     shared.succeeded(job_id, 240)
     page.goto(f"{shared.url}/#/try?job={job_id}")
-    pad = page.locator("canvas.pad")
-    box = pad.bounding_box(timeout=PATIENT)
-    assert box is not None
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in THREE]
-    page.mouse.move(*points[0])
-    page.mouse.down()
-    for point in points[1:]:
-        page.mouse.move(*point, steps=4)
-    page.mouse.up()
+    draw_three(page)
     expect(page.locator(".answer")).to_contain_text("3", timeout=PATIENT)
     page.screenshot(path=kept("try.png"))
     page.get_by_role("button", name="Clear").click()

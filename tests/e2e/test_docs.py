@@ -9,15 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.printed import ROOT, blocks, run
 from tests.e2e.service import Service
 
-ROOT = Path(__file__).parents[2]
 PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```bash" in path.read_text()]
-
-
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """A page's commands and Python, in their order."""
-    return re.findall(r"^```(bash|python)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_the_site_is_built_without_a_warning_and_asks_for_nothing_elsewhere(tmp_path: Path) -> None:
@@ -45,25 +40,12 @@ def test_pages_with_commands_are_found() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_commands_work_as_printed(own: Service, tmp_path: Path, page: Path) -> None:
     """In one shell, one block after the other; only the port is the test's."""
-    functions = f"whistlestop() {{ '{sys.executable}' -m app.cli \"$@\"; }}\n"
-    functions += "curl() { command curl --fail-with-body --noproxy '*' \"$@\"; }\n"
-    functions += f"python3() {{ '{sys.executable}' \"$@\"; }}\n"
     parts = []
-    for number, (language, text) in enumerate(blocks(page)):
+    for number, (language, text) in enumerate(blocks(page, "bash", "python")):
         if language == "python":
             (tmp_path / f"{number}.py").write_text(text)
         parts.append(text if language == "bash" else f"python3 {number}.py")
-    script = (functions + "\n".join(parts)).replace("127.0.0.1:8000", f"127.0.0.1:{own.port}")
-    environment = {**own.environment, "WHISTLESTOP_URL": own.url, "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run(own, parts, tmp_path)
     assert {job["status"] for job in own.get("/jobs")["data"]} <= {"succeeded", "running", "queued"}
     for job in own.get("/jobs")["data"]:
         own.succeeded(job["id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import time
@@ -10,10 +11,9 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.e2e.service import LONG, Json, Service, until
+from tests.e2e.service import LONG, Json, Service, still_alive, until
 from worker.training import load_model
 
 DIGITS = {"dataset": {"name": "digits"}, "training": {"max_epochs": 2}, "tracking": None}
@@ -172,13 +172,16 @@ def test_downloads_during_training_are_whole_files(shared: Service) -> None:
     job_id = shared.submit(LONG)
     shared.reaches(job_id, 1)
     seen = set()
-    for name in ("best_model.pth", "last.pth") * 25:
+    deadline = time.monotonic() + 60
+    for count, name in enumerate(itertools.cycle(("best_model.pth", "last.pth"))):
+        if count >= 50 and (len(seen) > 5 or time.monotonic() > deadline):
+            break
         answer = shared.http.get(f"/jobs/{job_id}/checkpoints/{name}")
         assert answer.status_code == 200
         digest = sha256(answer.content).hexdigest()
         assert answer.headers["etag"] == f'"{digest}"'
         seen.add(digest)
-    assert len(seen) > 1, "training went on meanwhile"
+    assert len(seen) > 5, "training went on meanwhile"
     shared.http.post(f"/jobs/{job_id}/cancel")
 
 
@@ -189,9 +192,7 @@ def test_a_worker_leaves_no_process_and_no_temporary_file_behind(service: Servic
     service.succeeded(job_id)
     family = worker.family()
     assert worker.stop() == 0
-    _, left = psutil.wait_procs(family, timeout=10)
-    # One whose parent is gone may wait for the system to read its exit status: it has ended all the same.
-    assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+    assert still_alive(family) == []
     assert service.get("/workers")["data"][0]["status"] == "stopped"
     files = sorted(Path(service.data / "checkpoints" / job_id).iterdir())
     assert len(files) == 4, "the best weights in three formats, and the state"

@@ -12,30 +12,25 @@ import pytest
 import yaml
 
 from app.specs import JobSpec
+from tests.e2e.printed import ROOT, blocks, run
 from tests.e2e.service import Service
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    """The README's code of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+README = ROOT / "README.md"
 
 
 def test_the_first_screen_names_both_commands() -> None:
-    first_screen = "\n".join(README.splitlines()[:25])
+    first_screen = "\n".join(README.read_text().splitlines()[:25])
     assert "make demo" in first_screen
     assert "make test" in first_screen
 
 
 def test_the_spec_that_it_shows_is_the_default() -> None:
-    (shown,) = blocks("yaml")
+    ((_, shown),) = blocks(README, "yaml")
     assert JobSpec.model_validate(yaml.safe_load(shown)).model_copy(update={"name": None, "tags": ()}) == JobSpec()
 
 
 def test_the_files_that_it_links_are_there() -> None:
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+    for link in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
         assert (ROOT / link).is_file(), link
 
 
@@ -43,13 +38,8 @@ def test_the_files_that_it_links_are_there() -> None:
 def test_its_curl_lines_work_as_printed(mnist_root: Path, shared: Service, tmp_path: Path) -> None:
     """In one shell, one block after the other; only the port is the test's."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    curl = "curl() { command curl --fail-with-body --noproxy '*' \"$@\"; }\n"
-    script = curl + "\n".join(f"{block}\necho; echo -----" for block in blocks("bash"))
-    script = script.replace("127.0.0.1:8000", f"127.0.0.1:{shared.port}")
-    command = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    posted, _, resolved, watched, ended, _, predicted, asked, listed = done.stdout.split("-----")[:9]
+    printed = run(shared, [f"{block}\necho; echo -----" for _, block in blocks(README, "bash")], tmp_path)
+    posted, _, resolved, watched, ended, _, predicted, asked, listed = printed.split("-----")[:9]
     assert json.loads(posted)["spec"] == JobSpec().model_dump(mode="json")
     assert JobSpec.model_validate_json(resolved).name == "ex1-mlp-mnist"
     assert '"type":"queued"' in watched
@@ -63,7 +53,7 @@ def test_its_curl_lines_work_as_printed(mnist_root: Path, shared: Service, tmp_p
     assert '"status":"live"' in listed
     assert (tmp_path / "metrics.csv").read_text().startswith("epoch,train_loss,train_acc,val_loss,val_acc,lr")
 
-    (python,) = blocks("python")
+    ((_, python),) = blocks(README, "python")
     printed = subprocess.run(
         [sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout

@@ -15,4 +15,4 @@ def test_jobs_whose_processes_are_killed_end_as_undisturbed_ones_do(tmp_path: Pa
     seed = int.from_bytes(os.urandom(4), "little")
     print(f"seed {seed}")  # shown where the test fails
     done = soak(tmp_path, jobs=4, epochs=60, kills=12, seed=seed)
-    assert sum(done[what] for what in ("child", "worker", "api")) >= 3  # a quick machine is through before the twelfth
+    assert sum(done[what] for what in ("child", "worker", "api")) >= 6

@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.e2e.service import Service, running, until
+from tests.e2e.service import Service, running, still_alive, until
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -21,9 +20,7 @@ def test_it_brings_up_both_and_a_signal_ends_both(tmp_path: Path, number: signal
         family = up.family()
         assert up.stop(number) == 0
         assert up.log.read_text().endswith("Whistlestop is down.\n")
-        _, left = psutil.wait_procs(family, timeout=10)
-        # One whose parent is gone may wait for the system to read its exit status: it has ended all the same.
-        assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+        assert still_alive(family) == []
 
 
 def test_a_port_that_is_taken_ends_both_with_the_reason(service: Service) -> None:
