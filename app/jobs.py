@@ -158,7 +158,7 @@ class Checkpoint(Record):
     epoch: int = Field(description="The epoch after which it was written.", examples=[11])
     val_loss: float = Field(description="Validation loss of that epoch.", examples=[0.0791])
     created_at: datetime = Field(description="When it was recorded.")
-    key: str = Field(exclude=True, description="Where the artifact store has it.")
+    key: str = Field("", exclude=True, description="Where the artifact store has it; not told to anybody.")
 
 
 class Worker(Record):

@@ -10,7 +10,8 @@ service is busy; a retry never submits twice.
 """
 
 from app.client.asynchronous import AsyncClient, AsyncRunningJob
-from app.client.calls import ApiError, JobFailed, ListedJob, Unreachable, row_of
+from app.client.calls import ListedJob
+from app.client.outcomes import ApiError, JobFailed, Unreachable, row_of
 from app.client.plain import Client, RunningJob
 
 __all__ = [

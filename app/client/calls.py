@@ -1,55 +1,30 @@
-"""What both clients have in common: the calls of the API, what their answers are, and when one is tried again."""
+"""The calls of the API as values, for both clients: what is sent, and what the answer is."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import httpx
-from httpx_sse import ServerSentEvent
 from pydantic import BaseModel, TypeAdapter
 
 from app import yaml12
-from app.jobs import Event, Job, JobStatus
-from app.specs import EpochRow, Figures, JobSpec
+from app.datasets import Dataset
+from app.jobs import ApiKey, Attempt, Checkpoint, Job, LogLine, WorkerState
+from app.specs import EpochRow, Evaluation, Figures, JobSpec
 
 T = TypeVar("T")
 C = TypeVar("C")
 Spec = JobSpec | Mapping[str, Any] | Path
+Told = Callable[[int, int], object]
+Content = Iterator[bytes] | AsyncIterator[bytes]
 
 URL = "http://127.0.0.1:8000"
 CHUNK = 1 << 20
-_BUSY = (429, 502, 503, 504)
-
-
-class ApiError(Exception):
-    """The API refused. `status` is the HTTP status, `code` a word for programs, `errors` the bad fields."""
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        super().__init__(str(problem.get("detail", f"The API answered {status}.")))
-        self.status, self.code = status, str(problem.get("code", "unknown"))
-        self.errors: list[dict[str, Any]] = list(problem.get("errors", []))
-
-
-class Unreachable(Exception):
-    """The API does not answer."""
-
-    def __init__(self, url: str, error: Exception) -> None:
-        super().__init__(f"Nothing answers at {url} ({error}). Start it with `whistlestop up`, or set WHISTLESTOP_URL.")
-
-
-class JobFailed(Exception):
-    """A job that was waited for has failed or was cancelled. `job` is how it ended."""
-
-    def __init__(self, job: Job) -> None:
-        why = f": {job.error.type}: {job.error.message}" if job.error else ""
-        super().__init__(f"Job {job.id} {job.status}{why}")
-        self.job = job
 
 
 class ListedJob(Job):
@@ -75,7 +50,7 @@ class Call(Generic[T]):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
-    content: Callable[[], Iterator[bytes]] | None = None
+    content: Callable[[], Content] | None = None
     timeout: float | None = None
     safe: bool = True
 
@@ -133,6 +108,68 @@ def epochs(job_id: str, after: int, max_points: int | None = None) -> Call[Data[
     return Call("GET", f"/jobs/{job_id}/metrics", data(EpochRow), parameters)
 
 
+def check(spec: Spec) -> Call[JobSpec]:
+    """The spec with all defaults."""
+    return Call("POST", "/jobs", TypeAdapter(JobSpec), {"dry_run": "true"}, json=as_json(spec))
+
+
+def compare(job_ids: Sequence[str]) -> Call[Any]:
+    """Jobs side by side."""
+    return Call("GET", "/compare", JSON, {"job": list(job_ids)})
+
+
+def datasets() -> Call[Data[Dataset]]:
+    """Data sets that jobs can name."""
+    return Call("GET", "/datasets", data(Dataset))
+
+
+def workers() -> Call[Data[WorkerState]]:
+    """Workers."""
+    return Call("GET", "/workers", data(WorkerState))
+
+
+def keys() -> Call[Data[ApiKey]]:
+    """API keys."""
+    return Call("GET", "/keys", data(ApiKey))
+
+
+def upload(name: str, size: int, content: Callable[[], Content]) -> Call[Dataset]:
+    """A new data set of `size` bytes."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    answer = TypeAdapter(Dataset)
+    return Call("POST", "/datasets", answer, {"name": name}, headers, content=content, timeout=1800, safe=False)
+
+
+def delete(path: str) -> Call[Any]:
+    """Delete what is at a path."""
+    return Call("DELETE", path, JSON, safe=False)
+
+
+def logs(job_id: str, after: int) -> Call[Data[LogLine]]:
+    """Console lines."""
+    return Call("GET", f"/jobs/{job_id}/logs", data(LogLine), {"after": after})
+
+
+def evaluation(job_id: str) -> Call[Evaluation]:
+    """The best weights on the test split."""
+    return Call("GET", f"/jobs/{job_id}/evaluation", TypeAdapter(Evaluation))
+
+
+def attempts(job_id: str) -> Call[list[Attempt]]:
+    """Attempts."""
+    return Call("GET", f"/jobs/{job_id}/attempts", TypeAdapter(list[Attempt]))
+
+
+def checkpoints(job_id: str) -> Call[Data[Checkpoint]]:
+    """Files."""
+    return Call("GET", f"/jobs/{job_id}/checkpoints", data(Checkpoint))
+
+
+def replay(job_id: str, settings: Mapping[str, Any]) -> Call[Data[dict[str, Any]]]:
+    """What other settings of early stopping would have done."""
+    return Call("POST", f"/jobs/{job_id}/early-stopping/replay", data(dict[str, Any]), json=dict(settings))
+
+
 def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
     """For a client of httpx."""
     key = key or os.environ.get("WHISTLESTOP_KEY")
@@ -146,73 +183,6 @@ def listening(after: int | None) -> dict[str, Any]:
     """For a line of live events behind number `after`."""
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     return {"headers": headers, "timeout": httpx.Timeout(30, read=60)}
-
-
-Outcome = httpx.Response | httpx.TransportError
-
-
-def settled(call: Call[Any], outcome: Outcome, base: httpx.URL, *, last: bool) -> httpx.Response | None:
-    """The answer to a call, or None where it is to be tried again. Raises ApiError, Unreachable."""
-    if isinstance(outcome, httpx.TransportError):
-        if last or not (call.safe or isinstance(outcome, httpx.ConnectError)):
-            raise Unreachable(str(base), outcome) from outcome
-        return None
-    if outcome.status_code in _BUSY and call.safe and not last:
-        return None
-    if not outcome.is_success:
-        raise refusal(outcome)
-    return outcome
-
-
-def refusal(response: httpx.Response) -> ApiError:
-    """What the API said instead of an answer."""
-    try:
-        problem = response.json()
-    except ValueError:
-        problem = {}
-    return ApiError(response.status_code, problem if isinstance(problem, dict) else {})
-
-
-def pause(attempt: int, outcome: Outcome | None = None) -> float:
-    """Seconds to the next attempt."""
-    told = outcome.headers.get("Retry-After", "") if isinstance(outcome, httpx.Response) else ""
-    return min(10.0, float(told)) if told.isdigit() else min(8.0, 0.25 * 2.0**attempt)
-
-
-def looks() -> Iterator[float]:
-    """Seconds between looks at a job that is waited for."""
-    seconds = 0.05
-    while True:
-        yield seconds
-        seconds = min(1.0, seconds * 1.3)
-
-
-def ended(job: Job, check: bool) -> Job:
-    """The job. Raises JobFailed where it is to be checked and has not succeeded."""
-    if check and job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-        raise JobFailed(job)
-    return job
-
-
-def event_of(sent: ServerSentEvent) -> Event | None:
-    """An event as it is sent; None for a heartbeat."""
-    return Event.model_validate_json(sent.data) if sent.data else None
-
-
-def row_of(event: Event) -> EpochRow:
-    """The epoch row that an event of type `epoch` tells."""
-    return EpochRow.model_validate({name: event.data[name] for name in EpochRow.model_fields})
-
-
-@contextlib.contextmanager
-def whole(target: Path) -> Iterator[Path]:
-    """Where to write a file that is to be at `target` whole or not at all."""
-    part = target.with_name(f"{target.name}.part")
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class OfJob(Generic[C]):

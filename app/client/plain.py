@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 from httpx_sse import connect_sse
-from pydantic import TypeAdapter
 
-from app.client import calls
-from app.client.calls import JSON, Call, ListedJob, Spec, Unreachable, data
+from app.client import calls, outcomes
+from app.client.calls import Call, ListedJob, Spec, Told
+from app.client.outcomes import Unreachable
 from app.datasets import Dataset
 from app.jobs import ApiKey, Attempt, Checkpoint, Event, Job, LogLine, WorkerState
 from app.specs import BEST, EpochRow, Evaluation, JobSpec
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-Told = Callable[[int, int], object]
 
 
 class Client:
@@ -51,8 +49,7 @@ class Client:
 
     def check(self, spec: Spec) -> JobSpec:
         """The spec with all defaults filled in; nothing is created."""
-        call = Call("POST", "/jobs", TypeAdapter(JobSpec), {"dry_run": "true"}, json=calls.as_json(spec))
-        return self._send(call)
+        return self._send(calls.check(spec))
 
     def job(self, job_id: str) -> RunningJob:
         """A handle of a job that is there."""
@@ -70,12 +67,12 @@ class Client:
 
     def compare(self, *job_ids: str) -> dict[str, Any]:
         """Differences of specs, curves and evaluations, as `GET /compare` has them."""
-        found: dict[str, Any] = self._send(Call("GET", "/compare", JSON, {"job": list(job_ids)}))
+        found: dict[str, Any] = self._send(calls.compare(job_ids))
         return found
 
     def datasets(self) -> list[Dataset]:
         """Data sets that jobs can name."""
-        return self._send(Call("GET", "/datasets", data(Dataset))).data
+        return self._send(calls.datasets()).data
 
     def upload_dataset(self, name: str, archive: Path, told: Told | None = None) -> Dataset:
         """Upload a .tar, .tar.gz or .zip with `train/<class>/*` and `test/<class>/*` in it; it is streamed. `told(sent,
@@ -91,21 +88,19 @@ class Client:
                     if told is not None:
                         told(sent, size)
 
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        upload = Call("POST", "/datasets", TypeAdapter(Dataset), {"name": name}, headers, content=content, timeout=1800)
-        return self._send(dataclasses.replace(upload, safe=False))
+        return self._send(calls.upload(name, size, content))
 
     def delete_dataset(self, name: str) -> None:
         """Delete an uploaded data set."""
-        self._send(Call("DELETE", f"/datasets/{name}", JSON, safe=False))
+        self._send(calls.delete(f"/datasets/{name}"))
 
     def workers(self) -> list[WorkerState]:
         """Workers that were heard of lately."""
-        return self._send(Call("GET", "/workers", data(WorkerState))).data
+        return self._send(calls.workers()).data
 
     def keys(self) -> list[ApiKey]:
         """API keys, without their secrets."""
-        return self._send(Call("GET", "/keys", data(ApiKey))).data
+        return self._send(calls.keys()).data
 
     def events(self, after: int | None = None) -> Iterator[Event]:
         """Events of all jobs as they happen, for ever; behind serial `after`, or from now on."""
@@ -114,18 +109,18 @@ class Client:
     def _send(self, call: Call[T]) -> T:
         attempt = 0
         while True:
-            outcome: calls.Outcome
+            outcome: outcomes.Outcome
             try:
                 outcome = self.http.request(call.method, call.path, **call.options())
             except httpx.TransportError as error:
                 outcome = error
-            answer = calls.settled(call, outcome, self.http.base_url, last=attempt >= self._retries)
+            answer = outcomes.settled(call, outcome, self.http.base_url, last=attempt >= self._retries)
             if answer is not None:
                 return call.answer.validate_json(answer.content or b"null")
-            time.sleep(calls.pause(attempt, outcome))
+            time.sleep(outcomes.pause(attempt, outcome))
             attempt += 1
 
-    def _listen(self, path: str, after: int | None, number: Any) -> Iterator[Event]:
+    def _listen(self, path: str, after: int | None, number: Callable[[Event], int]) -> Iterator[Event]:
         attempt = 0
         while True:
             try:
@@ -134,17 +129,17 @@ class Client:
                         return
                     if not source.response.is_success:
                         source.response.read()
-                        raise calls.refusal(source.response)
+                        raise outcomes.refusal(source.response)
                     for sent in source.iter_sse():
                         attempt = 0
-                        event = calls.event_of(sent)
+                        event = outcomes.event_of(sent)
                         if event is not None:
                             after = number(event)
                             yield event
             except httpx.TransportError as error:
                 if attempt >= self._retries:
                     raise Unreachable(str(self.http.base_url), error) from error
-            time.sleep(calls.pause(attempt))
+            time.sleep(outcomes.pause(attempt))
             attempt += 1
 
 
@@ -159,12 +154,12 @@ class RunningJob(calls.OfJob[Client]):
         """The job once it has ended. Raises JobFailed where it failed or was cancelled, unless `check` is False, and
         TimeoutError after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        looks = calls.looks()
+        looks = outcomes.looks()
         while not (job := self.get()).status.final:
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"Job {self.id} is {job.status} after {timeout:g} s.")
             time.sleep(next(looks))
-        return calls.ended(job, check)
+        return outcomes.ended(job, check)
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """Its events: those there are, then those to come, until it has ended."""
@@ -174,7 +169,7 @@ class RunningJob(calls.OfJob[Client]):
         """Its epoch rows: those there are, then those to come, until it has ended."""
         for event in self.events():
             if event.type == "epoch" and event.data["epoch"] > after:
-                yield calls.row_of(event)
+                yield outcomes.row_of(event)
 
     def metrics(self, after: int = 0, max_points: int | None = None) -> list[EpochRow]:
         """Its epoch rows so far."""
@@ -182,33 +177,27 @@ class RunningJob(calls.OfJob[Client]):
 
     def to_pandas(self) -> pd.DataFrame:
         """Its epoch rows so far, by epoch. Needs pandas."""
-        import pandas as pd  # noqa: PLC0415  (not everybody has it)
-
-        rows = [row.model_dump() for row in self.metrics()]
-        return pd.DataFrame(rows, columns=list(EpochRow.model_fields)).set_index("epoch")
+        return outcomes.frame(self.metrics())
 
     def logs(self, after: int = 0) -> list[LogLine]:
         """Its console so far."""
-        return self._client._send(Call("GET", f"/jobs/{self.id}/logs", data(LogLine), {"after": after})).data
+        return self._client._send(calls.logs(self.id, after)).data
 
     def evaluation(self) -> Evaluation:
         """The best weights on the test split."""
-        return self._client._send(Call("GET", f"/jobs/{self.id}/evaluation", TypeAdapter(Evaluation)))
+        return self._client._send(calls.evaluation(self.id))
 
     def attempts(self) -> list[Attempt]:
         """Its attempts, first to last."""
-        return self._client._send(Call("GET", f"/jobs/{self.id}/attempts", TypeAdapter(list[Attempt])))
+        return self._client._send(calls.attempts(self.id))
 
     def checkpoints(self) -> list[Checkpoint]:
         """Files that can be downloaded now."""
-        found = self._client._send(Call("GET", f"/jobs/{self.id}/checkpoints", JSON))["data"]
-        return [Checkpoint.model_validate({**each, "key": ""}) for each in found]
+        return self._client._send(calls.checkpoints(self.id)).data
 
     def replay(self, **settings: Any) -> list[dict[str, Any]]:
         """Where other settings of early stopping would have stopped; several values of a setting are a list."""
-        path = f"/jobs/{self.id}/early-stopping/replay"
-        found: list[dict[str, Any]] = self._client._send(Call("POST", path, JSON, json=settings))["data"]
-        return found
+        return self._client._send(calls.replay(self.id, settings)).data
 
     def stop(self) -> Job:
         """End training after the running epoch and keep the best weights."""
@@ -232,7 +221,7 @@ class RunningJob(calls.OfJob[Client]):
 
     def delete(self) -> None:
         """Delete it, with its metrics and files. It must have ended."""
-        self._client._send(Call("DELETE", f"/jobs/{self.id}", JSON, safe=False))
+        self._client._send(calls.delete(f"/jobs/{self.id}"))
 
     def download(self, name: str, to: Path | None = None, told: Told | None = None) -> Path:
         """Download a checkpoint into `to`, by default a file of that name here; a file that was begun is not left
@@ -241,11 +230,11 @@ class RunningJob(calls.OfJob[Client]):
         try:
             with (
                 self._client.http.stream("GET", f"/jobs/{self.id}/checkpoints/{name}") as answer,
-                calls.whole(target) as part,
+                outcomes.whole(target) as part,
             ):
                 if not answer.is_success:
                     answer.read()
-                    raise calls.refusal(answer)
+                    raise outcomes.refusal(answer)
                 size, received = int(answer.headers.get("Content-Length", 0)), 0
                 with part.open("wb") as out:
                     for chunk in answer.iter_bytes(calls.CHUNK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import subprocess
 import sys
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from app.client import ApiError, AsyncClient, Client, JobFailed, Unreachable
+from app.client import ApiError, AsyncClient, AsyncRunningJob, Client, JobFailed, RunningJob, Unreachable
 from app.client.calls import submission
 from app.jobs import JobStatus
 from app.specs import JobSpec
 from tests.e2e.service import LONG, Json, Service
+from tests.e2e.test_datasets import shapes
 
 DIGITS: Json = {"dataset": {"name": "digits"}, "tracking": None}
 
@@ -126,6 +128,19 @@ def test_a_retry_never_submits_twice(shared: Service) -> None:
     shared.http.post(f"/jobs/{job_id}/cancel")
 
 
+@pytest.mark.parametrize(("plain", "asynchronous"), [(Client, AsyncClient), (RunningJob, AsyncRunningJob)])
+def test_both_clients_have_the_same_calls(plain: type, asynchronous: type) -> None:
+    def calls(of: type) -> dict[str, list[inspect.Parameter]]:
+        return {
+            name: [each.replace(annotation=None) for each in inspect.signature(call).parameters.values()]
+            for name, call in inspect.getmembers(of, inspect.isfunction)
+            if not name.startswith("_")
+        }
+
+    assert calls(asynchronous) == calls(plain)
+    assert len(calls(plain)) > 8
+
+
 def test_the_asynchronous_one_does_the_same(shared: Service, tmp_path: Path) -> None:
     async def run() -> None:
         async with AsyncClient(shared.url) as client:
@@ -136,11 +151,40 @@ def test_the_asynchronous_one_does_the_same(shared: Service, tmp_path: Path) -> 
             jobs = await asyncio.gather(one.wait(), two.wait())
             assert [job.status for job in jobs] == [JobStatus.SUCCEEDED] * 2
             assert len(await two.metrics()) == jobs[1].progress.epoch
-            path = await one.download_best(tmp_path / "best.pth")
+            assert [row async for row in two.epochs()] == await two.metrics()
+            told: list[tuple[int, int]] = []
+            path = await one.download("best_model.pth", tmp_path / "best.pth", lambda *sizes: told.append(sizes))
             assert path.read_bytes() == shared.weights(one.id)
+            assert told[-1] == (path.stat().st_size, path.stat().st_size)
+            assert (await one.get()).evaluation == await one.evaluation()
+            assert "best_model.onnx" in [file.name for file in await one.checkpoints()]
+            assert {answer["settings"]["patience"] for answer in await one.replay(patience=[1, 2])} == {1, 2}
             listed = [job.id async for job in client.jobs(limit=50)]
             assert {one.id, two.id} <= set(listed)
             with pytest.raises(ApiError):
                 await (await client.job(one.id)).stop()
+            later = await client.submit({**DIGITS, "not_before": "2040-01-01T00:00:00Z"})
+            with pytest.raises(TimeoutError, match="has not ended after"):
+                await later.wait(0.2)
+            await later.cancel()
+            await later.delete()
+
+    asyncio.run(run())
+
+
+def test_a_data_set_is_uploaded_by_either_client(client: Client, shared: Service, tmp_path: Path) -> None:
+    archive = tmp_path / "shapes.tar"
+    archive.write_bytes(shapes())
+    told: list[tuple[int, int]] = []
+    assert client.upload_dataset("shapes-1", archive, lambda *sizes: told.append(sizes)).name == "shapes-1"
+    assert told[-1] == (archive.stat().st_size, archive.stat().st_size)
+
+    async def run() -> None:
+        async with AsyncClient(shared.url) as other:
+            assert (await other.upload_dataset("shapes-2", archive)).name == "shapes-2"
+            assert {"shapes-1", "shapes-2"} <= {each.name for each in await other.datasets()}
+            for name in ("shapes-1", "shapes-2"):
+                await other.delete_dataset(name)
+            assert not {"shapes-1", "shapes-2"} & {each.name for each in await other.datasets()}
 
     asyncio.run(run())
