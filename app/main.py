@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
@@ -27,6 +27,7 @@ from app.routes import (
     keys,
     lifecycle,
     metrics,
+    parameters,
     pictures,
     predictions,
     prometheus,
@@ -91,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.lease_seconds = settings.lease_seconds
     app.state.registry, histogram = prometheus.registry_of(store, settings.lease_seconds)
     problems.install(app)
-    loopback = is_loopback(settings.host)
+    loopback = is_loopback(settings.host) if settings.loopback_only is None else settings.loopback_only
     # The last that is added is the first that a call meets.
     app.add_middleware(Door)
     app.add_middleware(
@@ -123,7 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
         prometheus,
         dashboard,
     ):
-        app.include_router(resource.router)
+        app.include_router(resource.router, dependencies=[Depends(parameters.check)])
     app.mount("/dashboard", dashboard.Files())
 
     plain_openapi = app.openapi

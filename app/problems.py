@@ -323,7 +323,7 @@ def _field(problem: dict[str, Any]) -> FieldProblem:
     kind, value = problem["type"], problem.get("input")
     message = _message(problem, location)
     if place != "body":
-        return FieldProblem(parameter=str(location[0]), code=kind, message=message, value=_shown(value))
+        return FieldProblem(parameter=str(location[0])[:_SHOWN], code=kind, message=message, value=_shown(value))
     # The tag of a union is in the location, but not in the body.
     steps = [step for step in location if step not in _TAGS]
     escaped = [str(step).replace("~", "~0").replace("/", "~1") for step in steps]
