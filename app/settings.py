@@ -30,7 +30,12 @@ class Settings(BaseSettings):
     )
     slots: int = Field(1, ge=1, le=256, description="Jobs at a time on one worker.")
     auth: Literal["auto", "on", "off"] = Field(
-        "auto", description="API keys: auto: needed unless the API listens on loopback only."
+        "auto", description="API keys: auto: needed unless only this machine reaches the API."
+    )
+    loopback_only: bool | None = Field(
+        None,
+        description="Whether only this machine reaches the API, as behind a port that Docker publishes on loopback; "
+        "unset: whether it listens on loopback only.",
     )
     cors_origins: tuple[str, ...] = Field((), description="JSON list of sites whose pages may call the API.")
     rate_limit: int = Field(1200, ge=1, description="Calls a minute with one key.")

@@ -17,6 +17,13 @@ from tests.values import claimed
 JSON = {"Content-Type": "application/json"}
 
 
+def test_behind_a_port_that_is_published_on_loopback_the_door_is_open_for_local_names(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", host="0.0.0.0", loopback_only=True)
+    with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client:
+        assert client.get("/jobs").status_code == 200
+        assert client.get("/jobs", headers={"Host": "rebound.example"}).json()["code"] == "unknown_host"
+
+
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[TestClient]:
     """An API that listens on all addresses."""
