@@ -2,12 +2,15 @@
 
 const KEY = "whistlestop-key";
 let key = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
-let onKeyNeeded = () => {};
+let onKeyNeeded = null;
+let needed = false;
 
 export const hasKey = () => key !== "";
 
+/** Call back when the API asks for a key; at once, if it already has. */
 export function whenKeyIsNeeded(callback) {
   onKeyNeeded = callback;
+  if (needed) callback();
 }
 
 /** Use an API key from now on; `keep`: after this tab is closed, too. An empty one forgets it. */
@@ -41,7 +44,10 @@ async function send(path, options) {
     throw new Problem(0, { detail: "The API does not answer. Is it running?", code: "unreachable" });
   }
   if (answer.ok) return answer;
-  if (answer.status === 401) onKeyNeeded();
+  if (answer.status === 401) {
+    needed = true;
+    onKeyNeeded?.();
+  }
   throw new Problem(answer.status, await answer.json().catch(() => ({})));
 }
 

@@ -1,6 +1,6 @@
 // The frame: navigation, routes, the key. A page's module is loaded when it is first opened.
 
-import { Messages, Wrong, html, render, useEffect, useState } from "/dashboard/parts.js";
+import { Messages, Wrong, html, render, useEffect, useLayoutEffect, useState } from "/dashboard/parts.js";
 import { get, hasKey, useKey, whenKeyIsNeeded } from "/dashboard/api.js";
 
 const PAGES = {
@@ -67,7 +67,7 @@ function App() {
     whenKeyIsNeeded(() => setLocked(true));
     return () => removeEventListener("hashchange", moved);
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
     let current = true;
     import(`/dashboard/pages/${where.module}.js`).then(
       (module) => current && (setFault(null), setPage({ Page: module.default, module: where.module })),
