@@ -3,7 +3,7 @@
 ARG BASE_IMAGE=python:3.11-slim
 
 FROM ${BASE_IMAGE} AS base
-# Where pip finds packages; pip's own settings, for sites with an index of their own.
+# Where pip finds packages: its own settings, for sites with an index of their own. A stage does not inherit them.
 ARG PIP_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_TRUSTED_HOST
@@ -18,6 +18,10 @@ COPY pyproject.toml README.md ./
 RUN mkdir app worker examples && touch app/__init__.py worker/__init__.py && pip install .
 
 FROM base AS api
+ARG PIP_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_TRUSTED_HOST
+ARG PIP_CONSTRAINT
 COPY app app
 COPY worker worker
 COPY examples examples
@@ -30,6 +34,10 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
 CMD ["python", "-m", "app"]
 
 FROM base AS worker
+ARG PIP_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_TRUSTED_HOST
+ARG PIP_CONSTRAINT
 # An extra index with the torch of the machine, e.g. https://download.pytorch.org/whl/cpu; empty: PyPI's (CUDA).
 ARG TORCH_INDEX
 RUN pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[worker]'
