@@ -1,4 +1,4 @@
-# Two images: `api` (no torch, some 100 MB of packages) and `worker` (torch, torchvision, wandb).
+# Two images: `api` (no torch, some 350 MB of packages) and `worker` (torch, torchvision, wandb).
 #   docker build --target api .        docker build --target worker .
 ARG BASE_IMAGE=python:3.11-slim
 

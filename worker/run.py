@@ -360,6 +360,12 @@ def _failure(error: Exception) -> Failed:
     for kind, word in _KNOWN.items():
         if isinstance(error, kind):
             return Failed(JobError(type=word, message=str(error)), passing=False)
+    if "torchvision::" in str(error):  # its operators were built for another PyTorch
+        message = (
+            f"This worker's torchvision does not fit its PyTorch {torch.__version__} ({error}). Install the two "
+            "from one source: pip install --force-reinstall torch torchvision"
+        )
+        return Failed(JobError(type="installation_broken", message=message), passing=False)
     # PyTorch's CPU allocator has no exception of its own.
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
         hint = "Take a smaller batch_size or model, or a worker with fewer slots."

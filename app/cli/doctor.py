@@ -75,6 +75,9 @@ def _device(settings: Settings) -> Finding:
     if "No module named" in why:
         advice = "Install the worker's part, pip install 'whistlestop[worker]', unless this machine only has the API."
         return Finding("device", "warning", "PyTorch is not installed here", advice)
+    if "torchvision" in why:
+        advice = "torchvision does not fit PyTorch. Install both from one source: "
+        return Finding("device", "bad", why, f"{advice}pip install --force-reinstall torch torchvision")
     return Finding("device", "bad", why, "Set WHISTLESTOP_DEVICE to a device that is there; auto takes the best.")
 
 
@@ -124,7 +127,8 @@ def _service(settings: Settings) -> Finding:
     try:
         answer = httpx.get(f"{url}/readyz", timeout=2, trust_env=False)
     except httpx.HTTPError:
-        return Finding("service", "warning", f"nothing answers at {url}", "Start it: whistlestop up.")
+        advice = "Start it: whistlestop up. Where it is on another machine, set WHISTLESTOP_URL."
+        return Finding("service", "warning", f"nothing answers at {url}", advice)
     if not answer.is_success:
         return Finding("service", "bad", f"{url} answers {answer.status_code}", "Its log says why.")
     return Finding("service", "good", f"{url} answers")

@@ -133,6 +133,18 @@ def test_a_damaged_data_set_fails_the_job_with_what_to_do(service: Service) -> N
     service.succeeded(service.submit(spec))
 
 
+def test_a_torchvision_of_another_pytorch_is_told_to_who_needs_it(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    service.environment["PYTHONPATH"] = str(tmp_path)
+    service.api()
+    service.worker()
+    digits = {"dataset": {"name": "digits"}, "training": {"max_epochs": 1}}
+    job = service.ended(service.submit({**digits, "model": {"kind": "torchvision", "name": "resnet18"}}))
+    assert (job["status"], job["error"]["type"]) == ("failed", "installation_broken")
+    assert "--force-reinstall torch torchvision" in job["error"]["message"]
+    service.succeeded(service.submit(digits))
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 48 MiB."""

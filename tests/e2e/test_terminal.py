@@ -150,6 +150,17 @@ def test_data_sets_and_workers_are_listed_and_a_bad_archive_is_refused(shared: S
     assert "live" in whistlestop(shared, "workers")
 
 
+def test_doctor_knows_a_torchvision_of_another_pytorch(tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WHISTLESTOP_DATA_DIR": str(tmp_path / "data")}
+    done = subprocess.run(
+        [*COMMAND, "doctor", "--json"], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    device = next(each for each in json.loads(done.stdout) if each["what"] == "device")
+    assert (done.returncode, device["state"]) == (1, "bad")
+    assert "--force-reinstall torch torchvision" in device["advice"]
+
+
 @pytest.mark.parametrize("fault", [None, "database", "device"])
 def test_doctor_says_what_to_do(shared: Service, tmp_path: Path, fault: str | None) -> None:
     bad = {"database": {"database_url": f"sqlite:///{tmp_path / 'x'}"}, "device": {"device": "cuda:63"}}

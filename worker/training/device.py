@@ -5,7 +5,9 @@ All three follow from spec and device, never from load: they decide the last bit
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -40,6 +42,11 @@ def device_name(device: torch.device) -> str:
     """The model name of a device, for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):  # Linux, where platform.processor() knows nothing
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
     return platform.processor() or platform.machine()
 
 

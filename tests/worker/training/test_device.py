@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -16,6 +19,13 @@ def test_the_best_device_is_found() -> None:
     assert choose_device("auto").type == expected
     assert choose_device("cpu").type == "cpu"
     assert device_name(torch.device("cpu"))
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="this is no Linux")
+def test_a_processor_has_the_name_that_people_know() -> None:
+    if "model name" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this processor does not tell its name")
+    assert device_name(torch.device("cpu")) not in ("", platform.machine())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
