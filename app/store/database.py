@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from app.store.errors import StoreUnavailable
 
 BUSY_SECONDS = 15
+_SQLITE_TIME = "%Y-%m-%d %H:%M:%S.%f"  # as SQLAlchemy writes it
 _MIGRATION_LOCK = 0x57484953  # any number that is ours alone, for pg_advisory_xact_lock
 
 
@@ -64,7 +65,8 @@ class Database:
 
     def glance(self, sql: str) -> bool:
         """Whether a query may find a row, for polls: on a kept connection of the driver's own, at a fifth of the CPU
-        time of `read`. Where the database does not answer it may, and the `read` that follows says what is wrong."""
+        time of `read`. `:now` in the query is the time. Where the database does not answer it may, and the transaction
+        that follows says what is wrong."""
         try:
             if self._kept is None:
                 pooled = self.engine.raw_connection()
@@ -72,7 +74,11 @@ class Database:
                 pooled.detach()
                 if not self.sqlite:
                     self._kept.autocommit = True
-            return self._kept.execute(sql).fetchone() is not None
+            if self.sqlite:
+                found = self._kept.execute(sql, {"now": now().strftime(_SQLITE_TIME)})
+            else:
+                found = self._kept.execute(sql.replace(":now", "%(now)s"), {"now": now()})
+            return found.fetchone() is not None
         except (DBAPIError, self.engine.dialect.loaded_dbapi.Error):
             self._forget_kept()
             return True

@@ -17,7 +17,12 @@ from app.store.database import now
 from app.store.errors import LeaseLost
 from app.store.tables import attempts, dependencies, epochs, jobs, workers
 
-_WAITING = f"SELECT 1 FROM jobs WHERE status = '{JobStatus.QUEUED}' LIMIT 1"
+# Whether a claim would find a job, for the poll.
+_CLAIMABLE = f"""
+SELECT 1 FROM jobs WHERE status = '{JobStatus.QUEUED}' AND (not_before IS NULL OR not_before <= :now) AND NOT EXISTS (
+    SELECT 1 FROM dependencies JOIN jobs AS others ON others.id = dependencies.after_id
+    WHERE dependencies.job_id = jobs.id AND others.status <> '{JobStatus.SUCCEEDED}'
+) LIMIT 1"""
 
 
 class Runs(Base):
@@ -44,7 +49,7 @@ class Runs(Base):
 
     def claim(self, worker_id: str) -> Claim | None:
         """Take the next job: highest priority, then oldest. None where nothing waits."""
-        if not self._db.glance(_WAITING):
+        if not self._db.glance(_CLAIMABLE):
             return None
         others = jobs.alias()
         unmet = sa.exists().where(
@@ -53,21 +58,19 @@ class Runs(Base):
             others.c.status != JobStatus.SUCCEEDED,
         )
         following = (
-            sa.select(jobs.c.id)
+            sa.select(jobs)
             .where(jobs.c.status == JobStatus.QUEUED)
             .where(sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now()))
             .where(~unmet)
             .order_by(jobs.c.priority.desc(), jobs.c.id)
             .limit(1)
+            .with_for_update(skip_locked=True)
         )
-        with self._db.read() as db:  # a poll while all that waits is not due must not take SQLite's write lock
-            if db.execute(following).first() is None:
-                return None
         with self._db.write() as db:
-            job_id = db.execute(following.with_for_update(skip_locked=True)).scalar()
-            if job_id is None:
+            row = db.execute(following).first()
+            if row is None:
                 return None
-            row = steps.job_row(db, job_id)
+            job_id = row.id
             lease = Lease(job_id, row.attempt + 1, str(uuid7()))
             steps.transition(
                 db,
@@ -84,11 +87,10 @@ class Runs(Base):
                 attempts.insert().values(job_id=job_id, number=lease.attempt, worker_id=worker_id, started_at=now())
             )
             steps.add_event(db, job_id, "started", worker_id=worker_id)
-            steps.bump(db, "started")
-            if row.started_at is None:
-                steps.bump(db, "wait_ms", int(1000 * (now() - row.created_at).total_seconds()))
+            waited = {} if row.started_at else {"wait_ms": int(1000 * (now() - row.created_at).total_seconds())}
+            steps.bump(db, {"started": 1, **waited})
             spec = JobSpec.model_validate_json(row.spec)
-            left = {file.name: file for name in (BEST, LAST) if (file := steps.checkpoint(db, job_id, name))}
+            left = steps.files_of(db, job_id, (BEST, LAST))
             parent = steps.parent_checkpoint(db, spec.init_from)
             return Claim(lease, spec, left, parent, row.stop_requested)
 
@@ -144,8 +146,7 @@ class Runs(Base):
             ]
             steps.add_lines(db, lease.job_id, text)
             steps.add_event(db, lease.job_id, "epoch", **row.model_dump(), **details)
-            steps.bump(db, "epochs")
-            steps.bump(db, "run_ms", int(1000 * row.seconds))
+            steps.bump(db, {"epochs": 1, "run_ms": int(1000 * row.seconds)})
             if BEST in files:
                 best = files[BEST]
                 steps.add_event(
@@ -232,5 +233,5 @@ class Runs(Base):
             except LeaseLost:
                 return False
             steps.crash(db, beat.lease, error, "lease_expired")
-            steps.bump(db, "leases_lost")
+            steps.bump(db, {"leases_lost": 1})
             return True

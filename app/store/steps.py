@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -77,9 +77,8 @@ def has_ended(db: sa.Connection, job_id: str, **data: Any) -> None:
     """What follows from a final status: the event, the end of others' waits, the webhook. Call it last."""
     waiters = lock_waiters(db, job_id) if data["status"] != JobStatus.SUCCEEDED else []
     add_event(db, job_id, "finished", **data)
-    bump(db, f"ended:{data['status']}")
-    if "error" in data:
-        bump(db, f"failed:{data['error']['type']}")
+    failed = {f"failed:{data['error']['type']}": 1} if "error" in data else {}
+    bump(db, {f"ended:{data['status']}": 1, **failed})
     for waiter in waiters:
         give_up(db, waiter, f"Job {job_id}, which this one was to run after, is {data['status']}.")
     row = job_row(db, job_id)
@@ -105,11 +104,14 @@ def lock_waiters(db: sa.Connection, job_id: str) -> list[str]:
     return sorted(direct)
 
 
-def bump(db: sa.Connection, name: str, by: int = 1) -> None:
-    """Raise a counter of what operators watch. Only behind an event: see `lock_waiters`."""
-    raised = counters.update().where(counters.c.name == name).values(value=counters.c.value + by)
-    if not db.execute(raised).rowcount:
-        db.execute(counters.insert().values(name=name, value=by))
+def bump(db: sa.Connection, by: Mapping[str, int]) -> None:
+    """Raise counters of what operators watch. Only behind an event: see `lock_waiters`."""
+    raised = counters.update().where(counters.c.name.in_(by))
+    amount = sa.case(dict(by), value=counters.c.name)
+    if db.execute(raised.values(value=counters.c.value + amount)).rowcount == len(by):
+        return
+    known = set(db.execute(sa.select(counters.c.name).where(counters.c.name.in_(by))).scalars())
+    db.execute(counters.insert(), [{"name": name, "value": by[name]} for name in by if name not in known])
 
 
 def give_up(db: sa.Connection, job_id: str, why: str) -> None:
@@ -154,7 +156,7 @@ def crash(db: sa.Connection, lease: Lease, error: JobError, outcome: CrashOutcom
     )
     end_attempt(db, lease.job_id, outcome, error)
     add_event(db, lease.job_id, "retrying", error=error.model_dump(), after_seconds=wait)
-    bump(db, f"failed:{error.type}")
+    bump(db, {f"failed:{error.type}": 1})
 
 
 def add_event(db: sa.Connection, job_id: str, kind: str, **data: Any) -> None:
@@ -208,10 +210,14 @@ def set_tags(db: sa.Connection, job_id: str, names: Sequence[str]) -> None:
         )
 
 
+def files_of(db: sa.Connection, job_id: str, names: Sequence[str]) -> dict[str, Checkpoint]:
+    """The recorded files of these names."""
+    wanted = sa.select(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.name.in_(names))
+    return {row.name: rows.checkpoint_of(row) for row in db.execute(wanted)}
+
+
 def checkpoint(db: sa.Connection, job_id: str, name: str) -> Checkpoint | None:
-    wanted = sa.select(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.name == name)
-    row = db.execute(wanted).first()
-    return rows.checkpoint_of(row) if row else None
+    return files_of(db, job_id, (name,)).get(name)
 
 
 def record_checkpoint(

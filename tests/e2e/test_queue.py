@@ -65,8 +65,10 @@ def test_higher_priority_runs_first_and_a_position_in_the_queue_is_told(service:
     assert sorted(started, key=lambda job_id: started[job_id]) == [high, normal, low]
 
 
-def test_an_idle_worker_costs_less_than_a_hundredth_of_a_core(service: Service) -> None:
+def test_an_idle_worker_costs_less_than_a_hundredth_of_a_core_also_while_jobs_wait(service: Service) -> None:
     service.api()
+    later = service.submit({"not_before": "2040-01-01T00:00:00Z"})
+    service.submit({"after": [later]})
     worker = service.worker(lease_seconds=30)
     time.sleep(1)
     family = worker.family()
