@@ -11,15 +11,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import logging
 import os
 import secrets
-import socket
 import time
 from pathlib import Path
 
-import httpx
 from anyio import to_thread
 
 from app.jobs import Delivery
@@ -28,7 +25,6 @@ from app.store import JobStore, StoreUnavailable
 log = logging.getLogger("whistlestop.api")
 
 POLL_SECONDS = 1.0
-_TIMEOUT = 10.0
 _PREFIX = "whsec_"
 
 
@@ -62,10 +58,6 @@ def signature(secret: bytes, message_id: str, timestamp: str, body: str) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-class Forbidden(Exception):
-    """The address must not be called."""
-
-
 class Webhooks:
     """Delivers what is in the store's outbox. `run` must run somewhere; several processes may."""
 
@@ -74,18 +66,20 @@ class Webhooks:
 
     async def run(self) -> None:
         """Deliver what is due, for ever."""
-        async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client:
-            while True:
-                try:
-                    delivery = await to_thread.run_sync(self._store.take_delivery)
-                    if delivery is not None:
-                        await self._deliver(client, delivery)
-                        continue
-                except StoreUnavailable as error:
-                    log.error("%s Webhooks wait.", error)
-                await asyncio.sleep(POLL_SECONDS)
+        while True:
+            try:
+                delivery = await to_thread.run_sync(self._store.take_delivery)
+                if delivery is not None:
+                    await self._deliver(delivery)
+                    continue
+            except StoreUnavailable as error:
+                log.error("%s Webhooks wait.", error)
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> None:
+        # With the first delivery: an HTTP client is a tenth of the API's start and of its memory.
+        from app.post import NotDelivered, post  # noqa: PLC0415
+
         timestamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
@@ -94,37 +88,10 @@ class Webhooks:
             "webhook-timestamp": timestamp,
             "webhook-signature": signature(self._secret, delivery.id, timestamp, delivery.body),
         }
-        why, final = "", False
         try:
-            url = httpx.URL(delivery.url)
-            # The address that was checked is the one that is called: a name may point elsewhere a moment later.
-            pinned = url.copy_with(host=await self._address(url))
-            headers["Host"] = url.netloc.decode()
-            request = client.build_request("POST", pinned, content=delivery.body, headers=headers)
-            request.extensions["sni_hostname"] = url.host
-            response = await client.send(request, stream=True)
-            await response.aclose()
-            why = "" if response.is_success else f"HTTP {response.status_code}"
-        except Forbidden as error:
-            why, final = str(error), True
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            why = f"{type(error).__name__}: {error}"[:300]
-        if why:
+            await post(delivery.url, delivery.body, headers, private=self._private)
+        except NotDelivered as error:
+            why, final = str(error), error.final
             await to_thread.run_sync(lambda: self._store.not_delivered(delivery, why, final=final))
         else:
             await to_thread.run_sync(self._store.delivered, delivery)
-
-    async def _address(self, url: httpx.URL) -> str:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(
-            url.host, url.port or {"https": 443}.get(url.scheme, 80), type=socket.SOCK_STREAM
-        )
-        addresses = [str(entry[4][0]) for entry in found]
-        for address in addresses:
-            parsed = ipaddress.ip_address(address.partition("%")[0])
-            mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-            if not self._private and (not mapped.is_global or mapped.is_multicast):
-                raise Forbidden(
-                    f"{url.host} is the private address {address}; WHISTLESTOP_WEBHOOK_PRIVATE=true allows such."
-                )
-        return addresses[0]

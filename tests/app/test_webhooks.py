@@ -99,10 +99,7 @@ def deliver(store: JobStore, url: str, *, private: bool) -> list[dict[str, objec
     async def once() -> None:
         delivery = store.take_delivery()
         assert delivery is not None
-        import httpx  # noqa: PLC0415
-
-        async with httpx.AsyncClient(timeout=2, follow_redirects=False, trust_env=False) as client:
-            await webhooks._deliver(client, delivery)
+        await webhooks._deliver(delivery)
 
     asyncio.run(once())
     return told(store, job_id)
