@@ -71,6 +71,9 @@ export async function call(method, path, body = undefined, type = "application/j
   return answer.status === 204 ? null : answer.json();
 }
 
+/** A word that nobody else has, for Idempotency-Key. crypto.randomUUID is for HTTPS and localhost only. */
+export const unique = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
 /** A URL of what a path answers with, for <img> and downloads, which cannot send a key. */
 export async function urlOf(path) {
   if (!key) return path;

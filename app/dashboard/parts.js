@@ -35,6 +35,9 @@ export function ago(time) {
 const wholeTime = (event) => { event.currentTarget.title = new Date(event.currentTarget.dateTime).toLocaleString(); };
 export const Time = ({ at }) => (at ? html`<time datetime=${at} onMouseEnter=${wholeTime}>${ago(at)}</time>` : "–");
 
+/** A description with `code` in it. */
+export const Words = ({ text }) => (text ?? "").split("`").map((part, at) => (at % 2 ? html`<code>${part}</code>` : part));
+
 export const Status = ({ status }) => html`<span class="status ${status}">${status}</span>`;
 
 export function Bar({ share, label, kind = "" }) {
@@ -77,10 +80,21 @@ export function Download({ path, name, children }) {
   return html`<a href=${path} download=${name ?? ""} onClick=${fetchIt}>${children}</a>`;
 }
 
+/** Copy a text. On a page that came over plain HTTP from another machine the browser has no clipboard, but a selection. */
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const field = document.createElement("textarea");
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
 export function Copy({ text, children }) {
   const [done, setDone] = useState(false);
   const copy = async () => {
-    await navigator.clipboard.writeText(typeof text === "function" ? text() : text);
+    await toClipboard(typeof text === "function" ? text() : text);
     setDone(true);
     setTimeout(() => setDone(false), 1500);
   };

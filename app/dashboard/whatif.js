@@ -37,6 +37,6 @@ export function WhatIf({ job, epoch, tell }) {
     })}</div>
     <p class="whatif" role="status" data-epoch=${found?.epoch} data-reason=${found?.stop_reason ?? ""}>${found && (found.stop_reason
       ? html`Stops after epoch <strong>${found.epoch}</strong> for <strong>${found.stop_reason}</strong>, with the weights of epoch ${found.best_epoch} (val_loss ${number(found.best_val_loss)}).
-          Saves ${found.epochs_saved} epochs (${duration(found.seconds_saved)}) and gives up ${number(found.val_loss_given_up)} of val_loss.`
+          ${found.epochs_saved ? `Saves ${found.epochs_saved} epochs (${duration(found.seconds_saved)}) and gives up ${number(found.val_loss_given_up)} of val_loss.` : "Saves nothing."}`
       : html`Would not stop within these ${epoch} epochs; the best would be epoch ${found.best_epoch} (val_loss ${number(found.best_val_loss)}).`)}</p>`;
 }

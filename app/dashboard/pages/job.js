@@ -234,6 +234,7 @@ export default function JobPage({ id }) {
       <p>Epoch ${progress.epoch} of ${progress.max_epochs}${progress.eta_seconds !== null && `, at most ${duration(progress.eta_seconds)} more`}${job.queue_position && `, place ${job.queue_position} in the queue`}.
         ${job.best && ` Best val_loss ${number(job.best.val_loss)} in epoch ${job.best.epoch}.`}
         ${runtime && html` <span class="muted">${runtime.parameters.toLocaleString()} parameters, ${runtime.device} (${runtime.device_name}), ${runtime.precision}, attempt ${job.attempt}.</span>`}</p>
+      <p class="muted">Submitted <${Time} at=${job.created_at} />${job.started_at && html`, started <${Time} at=${job.started_at} />`}${job.finished_at && html`, ended <${Time} at=${job.finished_at} />${job.started_at && `, after ${duration((new Date(job.finished_at) - new Date(job.started_at)) / 1000)}`}`}.</p>
       ${job.error && html`<p class="wrong box"><strong>${job.error.type}</strong>: ${job.error.message}</p>`}
       <${Lineage} job=${job} />
     </div>

@@ -1,9 +1,10 @@
 // The list of jobs, live.
 
-import { Bar, FINAL, Sparkline, Status, Time, Waiting, Wrong, attempt, duration, html, number, percent, say, title, useAnswer, useEffect, useState } from "/dashboard/parts.js";
+import { Bar, FINAL, Sparkline, Status, Time, Waiting, Wrong, attempt, duration, html, number, percent, say, title, useAnswer, useEffect, useRef, useState } from "/dashboard/parts.js";
 import { get, listen } from "/dashboard/api.js";
 
 const STATUSES = ["queued", "running", "paused", "succeeded", "failed", "cancelled"];
+const MODELS = ["mlp", "cnn", "resnet", "torchvision", "linear_probe"];
 const EVERY = 1000; // milliseconds between two looks while things happen
 const SCREEN = 20; // rows that are drawn at first; the others follow when these are seen
 
@@ -13,8 +14,8 @@ const page = (filters, cursor, signal) => get("/jobs", { ...filters, sparkline: 
 let ahead = ["", "#/", "#/jobs"].includes(location.hash) ? page({}, null) : null;
 ahead?.catch(() => {}); // whoever takes it hears of it
 
-function go(query, changes) {
-  const next = new URLSearchParams(query);
+function go(changes) {
+  const next = new URLSearchParams(location.hash.split("?")[1]);
   for (const [name, value] of Object.entries(changes)) {
     if (value) next.set(name, value);
     else next.delete(name);
@@ -22,16 +23,34 @@ function go(query, changes) {
   location.hash = `#/jobs?${next}`;
 }
 
+/** Filters while somebody types, as soon as the fingers rest. */
+function TextFilter({ query, name, children }) {
+  const asked = query.get(name) ?? "";
+  const [text, setText] = useState(asked);
+  const resting = useRef(null);
+  useEffect(() => () => clearTimeout(resting.current), []);
+  useEffect(() => { if (resting.current === null && text.trim() !== asked) setText(asked); }, [asked]);
+  const typed = (event) => {
+    const value = event.target.value;
+    setText(value);
+    clearTimeout(resting.current);
+    resting.current = setTimeout(() => { resting.current = null; go({ [name]: value.trim() }); }, 300);
+  };
+  return html`<label>${children} <input type="search" value=${text} onInput=${typed} /></label>`;
+}
+
+function Choice({ query, name, among, children }) {
+  return html`<label>${children} <select value=${query.get(name) ?? ""} onChange=${(event) => go({ [name]: event.target.value })}>
+    <option value="">all</option>${among.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>`;
+}
+
 function Filters({ query }) {
-  const set = (name) => (event) => go(query, { [name]: event.target.value });
   return html`<form class="filters" onSubmit=${(event) => event.preventDefault()}>
-    <label>Status <select value=${query.get("status") ?? ""} onChange=${set("status")}>
-      <option value="">all</option>${STATUSES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
-    <label>Name <input type="search" value=${query.get("name") ?? ""} onChange=${set("name")} /></label>
-    <label>Tag <input type="search" value=${query.get("tag") ?? ""} onChange=${set("tag")} /></label>
-    <label>Data set <input type="search" value=${query.get("dataset") ?? ""} onChange=${set("dataset")} /></label>
-    <label>Model <select value=${query.get("model") ?? ""} onChange=${set("model")}>
-      <option value="">all</option>${["mlp", "cnn", "resnet", "torchvision", "linear_probe"].map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
+    <${Choice} query=${query} name="status" among=${STATUSES}>Status</${Choice}>
+    <${TextFilter} query=${query} name="name">Name</${TextFilter}>
+    <${TextFilter} query=${query} name="tag">Tag</${TextFilter}>
+    <${TextFilter} query=${query} name="dataset">Data set</${TextFilter}>
+    <${Choice} query=${query} name="model" among=${MODELS}>Model</${Choice}>
   </form>`;
 }
 
@@ -40,7 +59,7 @@ function SortButton({ query, name, children }) {
   const first = name === "val_loss" ? "asc" : "desc";
   const order = current ? query.get("order") ?? first : null;
   const next = current && order === first ? (first === "asc" ? "desc" : "asc") : "";
-  return html`<button type="button" class="plain sort" onClick=${() => go(query, { sort: name === "created_at" ? "" : name, order: next })}>
+  return html`<button type="button" class="plain sort" onClick=${() => go({ sort: name === "created_at" ? "" : name, order: next })}>
     ${children}${current && html` <span aria-label=${order === "asc" ? "lowest first" : "highest first"}>${order === "asc" ? "▲" : "▼"}</span>`}</button>`;
 }
 
@@ -124,8 +143,8 @@ export default function Jobs({ query }) {
       <thead><tr>
         <th><input type="checkbox" checked=${all} aria-label="Select all" onChange=${() => setChosen(all ? new Set() : new Set(jobs.map((job) => job.id)))} /></th>
         <th scope="col">Job</th><th scope="col">Status</th><th scope="col">Progress</th><th scope="col">val_loss</th>
-        <th scope="col"><${SortButton} query=${query} name="val_loss">Best</${SortButton}></th>
-        <th scope="col"><${SortButton} query=${query} name="test_acc">Test acc.</${SortButton}></th>
+        <th scope="col" class="number"><${SortButton} query=${query} name="val_loss">Best</${SortButton}></th>
+        <th scope="col" class="number"><${SortButton} query=${query} name="test_acc">Test acc.</${SortButton}></th>
         <th scope="col">Stop reason</th>
         <th scope="col"><${SortButton} query=${query} name="created_at">Submitted</${SortButton}></th>
       </tr></thead>

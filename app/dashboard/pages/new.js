@@ -1,7 +1,7 @@
 // A new job: a form made from the API's own schema, examples to start from, checked by a dry run at every change.
 
-import { Copy, Wrong, html, say, useEffect, useMemo, useRef, useState, yaml } from "/dashboard/parts.js";
-import { Problem, call, get } from "/dashboard/api.js";
+import { Copy, Waiting, Words, Wrong, html, say, useEffect, useMemo, useRef, useState, yaml } from "/dashboard/parts.js";
+import { Problem, call, get, unique } from "/dashboard/api.js";
 
 const SECTIONS = ["dataset", "model", "optimizer", "scheduler", "training", "early_stopping", "init_from"];
 
@@ -56,7 +56,7 @@ function Leaf({ schema, nullable, path, spec, resolved, change, wrong }) {
   }
   return html`<div class=${`field ${wrong ? "invalid" : ""}`}>
     <label for=${id}>${path.at(-1)}</label>${control}
-    <small id=${`${id}-help`}>${wrong ? html`<strong class="error">${wrong}</strong> ` : ""}${schema.description}${nullable ? " Type null to switch it off." : ""}</small></div>`;
+    <small id=${`${id}-help`}>${wrong ? html`<strong class="error">${wrong}</strong> ` : ""}<${Words} text=${schema.description} />${nullable ? " Type null to switch it off." : ""}</small></div>`;
 }
 
 function Fields({ schema, parts, path, wrongs, ...rest }) {
@@ -80,7 +80,7 @@ function Field({ schema, parts, path, wrongs, spec, resolved, change }) {
       ${wrong && html`<p class="error">${wrong}</p>`}
       ${!off && choices && html`<div class="field"><label for=${`field-${path.join("-")}-kind`}>kind</label>
         <select id=${`field-${path.join("-")}-kind`} value=${kindOf(chosen)} onChange=${(event) => change(path, { kind: event.target.value })}>
-          ${kinds.map((each) => html`<option key=${kindOf(each)} value=${kindOf(each)}>${kindOf(each)}</option>`)}</select><small>${chosen.description}</small></div>`}
+          ${kinds.map((each) => html`<option key=${kindOf(each)} value=${kindOf(each)}>${kindOf(each)}</option>`)}</select><small><${Words} text=${chosen.description} /></small></div>`}
       ${!off && html`<${Fields} schema=${chosen} path=${path} ...${rest} />`}</fieldset>`;
   }
   return html`<${Leaf} schema=${inner} nullable=${nullable} path=${path} spec=${spec} resolved=${resolved} change=${change} wrong=${wrong} />`;
@@ -94,7 +94,7 @@ export default function NewJob({ query }) {
   const [datasets, setDatasets] = useState([]);
   const [spec, setSpec] = useState({});
   const [text, setText] = useState(null); // YAML, while that is what is edited
-  const [resolved, setResolved] = useState({});
+  const [resolved, setResolved] = useState(null); // as the API last answered
   const [problem, setProblem] = useState(null);
   const [sending, setSending] = useState(false);
   const turn = useRef(0);
@@ -136,7 +136,7 @@ export default function NewJob({ query }) {
     event.preventDefault();
     setSending(true);
     try {
-      const once = { "Idempotency-Key": crypto.randomUUID() };
+      const once = { "Idempotency-Key": unique() };
       const job = text === null ? await call("POST", "/jobs", spec, "application/json", once) : await call("POST", "/jobs", text, "application/yaml", once);
       location.hash = `#/jobs/${job.id}`;
     } catch (wrong) {
@@ -163,9 +163,9 @@ export default function NewJob({ query }) {
         : root && html`${SECTIONS.map((name) => html`<${Field} key=${name} schema=${root.properties[name]} path=${[name]} ...${rest} />`)}
           <fieldset><legend>job</legend><${Fields} schema=${others} path=${[]} ...${rest} /></fieldset>`}</div>
       <aside>
-        <div role="status">${problem ? html`<${Wrong} problem=${problem} />` : html`<p class="good">The spec is valid.</p>`}</div>
-        <p><button class="primary" disabled=${sending || !!problem}>Submit</button> <${Copy} text=${() => yaml(resolved)}>Copy as YAML</${Copy}></p>
-        <details open><summary>The whole spec, defaults filled in</summary><pre tabindex="0" aria-label="The whole spec">${yaml(resolved)}</pre></details>
+        <div role="status">${problem ? html`<${Wrong} problem=${problem} />` : resolved ? html`<p class="good">The spec is valid.</p>` : html`<${Waiting} />`}</div>
+        <p><button class="primary" disabled=${sending || !!problem || !resolved}>Submit</button> ${resolved && html`<${Copy} text=${() => yaml(resolved)}>Copy as YAML</${Copy}>`}</p>
+        ${resolved && html`<details open><summary>The whole spec, defaults filled in</summary><pre tabindex="0" aria-label="The whole spec">${yaml(resolved)}</pre></details>`}
       </aside>
     </form>`;
 }
