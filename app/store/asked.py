@@ -244,11 +244,15 @@ class Jobs(Base):
 
     def val_losses(self, job_ids: Sequence[str], points: int) -> dict[str, list[float]]:
         """The course of val_loss of some jobs, each at no more than some `points` equally distant epochs."""
-        distance = sa.case((jobs.c.epoch > points, jobs.c.epoch / points + 1), else_=1)
+        # The epochs are counted out and looked up, one by one: a job may have a hundred thousand.
+        one = sa.select(sa.literal(1).label("number")).cte(recursive=True)
+        point = one.union_all(sa.select(one.c.number + 1).where(one.c.number < points))
+        distance = sa.case((jobs.c.epoch > points, jobs.c.epoch // points + 1), else_=1)
+        there = sa.and_(epochs.c.job_id == jobs.c.id, epochs.c.epoch == point.c.number * distance)
         wanted = (
             sa.select(epochs.c.job_id, epochs.c.val_loss)
-            .join(jobs, jobs.c.id == epochs.c.job_id)
-            .where(epochs.c.job_id.in_(job_ids), epochs.c.epoch % sa.cast(distance, sa.Integer) == 0)
+            .select_from(sa.join(sa.join(jobs, point, sa.true()), epochs, there))
+            .where(jobs.c.id.in_(job_ids))
             .order_by(epochs.c.job_id, epochs.c.epoch)
         )
         found: dict[str, list[float]] = {job_id: [] for job_id in job_ids}
