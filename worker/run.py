@@ -10,7 +10,6 @@ import functools
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,13 +21,12 @@ from app.artifacts import Artifact, ArtifactStore, sha256_of
 from app.imagefolder import find_images
 from app.jobs import Checkpoint, JobError, Runtime
 from app.prepared import prepared_file
-from app.specs import BEST, LAST, EarlyStoppingSpec, EpochRow, Evaluation, JobSpec, StopReason, TorchvisionSpec
-from app.specs.stopping import Stopping, in_words
-from worker import sources
+from app.specs import BEST, LAST, JobSpec, TorchvisionSpec
+from worker import console, sources
+from worker.failures import failure
 from worker.imagefolder import read_images
 from worker.messages import (
     Assignment,
-    EpochDone,
     Failed,
     Happened,
     Machine,
@@ -44,10 +42,9 @@ from worker.training import checkpoint, data, prepare
 from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
 from worker.training.evaluate import evaluate
 from worker.training.export import CannotExport, to_onnx, to_safetensors
-from worker.training.finetune import UnknownBlock
-from worker.training.models import Classifier, ModelUnavailable, build_net, head_names, pretrained_url
+from worker.training.models import Classifier, build_net, head_names, pretrained_url
 from worker.training.probe import fit_probe
-from worker.training.trainer import Diverged, Epoch, Training, seed_of, start, train_model, why_stop
+from worker.training.trainer import Epoch, Training, seed_of, start, train_model, why_stop
 
 FULL_DISK_PAUSE = 5.0
 _NICE = 5
@@ -76,7 +73,7 @@ def main(connection: Connection, assignment: Assignment) -> None:
     try:
         line.say(_train(assignment, line))
     except Exception as error:  # noqa: BLE001  (whatever a job does wrong ends this process and becomes its error)
-        line.say(_failure(error))
+        line.say(failure(error))
     # Not sys.exit: a library's thread (W&B's, a host lookup that hangs) must not keep a finished child alive.
     os._exit(0)
 
@@ -151,7 +148,7 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
         parameters=parameters,
         torch=str(torch.__version__),  # a TorchVersion would have the worker import torch
     )
-    line.say(Started(runtime, (_described(spec, runtime, dataset),)))
+    line.say(Started(runtime, (console.described(spec, runtime, dataset),)))
     tracker = _tracker(assignment, line)
 
     put = functools.partial(_put, artifacts, lease.job_id, lease.attempt, line)
@@ -172,7 +169,7 @@ def _train(assignment: Assignment, line: _Line) -> Succeeded:
     exports = _export(best_model, dataset.shape, functools.partial(put, epoch=best_model.epoch), line)
     if tracker is not None:
         tracker.finish(evaluation, reason)
-    return Succeeded(reason, evaluation, _summary(training.stopping, reason, evaluation), exports)
+    return Succeeded(reason, evaluation, console.summary(training.stopping, reason, evaluation), exports)
 
 
 # --- data and files ------------------------------------------------------------------------------------------
@@ -244,7 +241,7 @@ def _export(
 
 
 def _tell(line: _Line, tracker: Tracker | None, done: Epoch, spec: JobSpec, files: Mapping[str, Artifact]) -> None:
-    line.say(_told(done, files, spec))
+    line.say(console.told(done, files, spec))
     if BEST in files:
         line.best_key = files[BEST].key
     if tracker is not None:
@@ -298,83 +295,3 @@ def _tracker(assignment: Assignment, line: _Line) -> Tracker | None:
     if wandb is None or wandb.mode == "disabled":
         return None
     return Tracker(assignment.claim.lease.job_id, spec, wandb, assignment.places.wandb, line.warn)
-
-
-# --- words ---------------------------------------------------------------------------------------------------
-
-
-def _described(spec: JobSpec, runtime: Runtime, dataset: data.Data) -> str:
-    threads = f", {runtime.threads} thread{'s' if runtime.threads > 1 else ''}" if runtime.device == "cpu" else ""
-    return (
-        f"{spec.model.kind} with {runtime.parameters:,} parameters on {spec.dataset.name} "
-        f"({len(dataset.train):,} training, {len(dataset.val):,} validation, {len(dataset.test):,} test images), "
-        f"{runtime.device} ({runtime.device_name}){threads}, {runtime.precision}, PyTorch {runtime.torch}"
-    )
-
-
-def _told(done: Epoch, files: Mapping[str, Artifact], spec: JobSpec) -> EpochDone:
-    settings = spec.early_stopping or EarlyStoppingSpec(patience=None, delta_overfit=None, overfit_patience=None)
-    stopping = {
-        "stagnation": done.stopping.stagnation,
-        "patience": settings.patience,
-        "overfitting": done.stopping.overfitting,
-        "overfit_patience": settings.overfit_patience,
-        "best_epoch": done.stopping.best_epoch,
-        "best_val_loss": done.stopping.best_val_loss,
-    }
-    return EpochDone(done.row, files, stopping, done.gradients, (_epoch_line(done.row, done.stopping, spec),))
-
-
-def _epoch_line(row: EpochRow, stopping: Stopping, spec: JobSpec) -> str:
-    most = spec.training.max_epochs
-    return (
-        f"epoch {row.epoch:>{len(str(most))}}/{most}  train_loss {row.train_loss:.4f}  train_acc {row.train_acc:7.2%}  "
-        f"val_loss {row.val_loss:.4f}  val_acc {row.val_acc:7.2%}  lr {row.lr:.2e}  "
-        f"{row.samples_per_second:>9,.0f} samples/s  {in_words(spec.early_stopping, stopping)}"
-        f"{'  best' if stopping.improved else ''}"
-    )
-
-
-def _summary(stopping: Stopping, reason: StopReason, evaluation: Evaluation) -> tuple[str, str]:
-    return (
-        f"stopped after epoch {stopping.epoch}: {reason}; best epoch {stopping.best_epoch} "
-        f"with val_loss {stopping.best_val_loss:.4f}",
-        f"test loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.2%}  weighted precision "
-        f"{evaluation.precision:.2%}  recall {evaluation.recall:.2%}  F1 {evaluation.f1:.2%}",
-    )
-
-
-_KNOWN: dict[type[Exception], str] = {
-    Diverged: "diverged",
-    data.DatasetUnavailable: "dataset_unavailable",
-    data.DatasetBroken: "dataset_broken",
-    sources.WeightsUnavailable: "weights_unavailable",
-    checkpoint.BadCheckpoint: "checkpoint_damaged",
-    DeviceUnavailable: "device_unavailable",
-    ModelUnavailable: "model_unavailable",
-    UnknownBlock: "unknown_block",
-}
-
-
-def _failure(error: Exception) -> Failed:
-    for kind, word in _KNOWN.items():
-        if isinstance(error, kind):
-            return Failed(JobError(type=word, message=str(error)), passing=False)
-    if "torchvision::" in str(error):  # its operators were built for another PyTorch
-        message = (
-            f"This worker's torchvision does not fit its PyTorch {torch.__version__} ({error}). Install the two "
-            "from one source: pip install --force-reinstall torch torchvision"
-        )
-        return Failed(JobError(type="installation_broken", message=message), passing=False)
-    # PyTorch's CPU allocator has no exception of its own.
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
-        hint = "Take a smaller batch_size or model, or a worker with fewer slots."
-        message = f"{' '.join(str(error).split())[:500]} {hint}"
-        return Failed(JobError(type="out_of_memory", message=message), passing=False)
-    trace = tuple(traceback.format_exception(error))
-    lines = tuple("".join(trace).splitlines())
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        message = f"{place}{error.strerror or error}. See that the worker may read and write there."
-        return Failed(JobError(type="storage_error", message=message), passing=True, text=lines)
-    return Failed(JobError(type=type(error).__name__, message=str(error) or "no message"), passing=False, text=lines)

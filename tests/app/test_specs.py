@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from app.problems import known_names
+from app.fields import known_names
 from app.specs import AdamWSpec, JobSpec, MLPSpec, SGDSpec
 
 DESIGN = """
