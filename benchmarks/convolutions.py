@@ -26,7 +26,7 @@ from torchvision import transforms
 from app.specs import JobSpec
 from benchmarks import machine
 from worker.imagefolder import read_images
-from worker.training import data, prepare
+from worker.training import data, memory, prepare
 from worker.training.device import choose_precision
 from worker.training.finetune import lr_groups
 from worker.training.models import Classifier, build_net
@@ -39,6 +39,7 @@ STEPS, WARM_UP = 20, 3
 def step_ms(variant: str, precision: str, threads: int) -> float:
     """Median milliseconds of a step on 128 images of 3x32x32."""
     torch.set_num_threads(threads)
+    memory.keep_freed()
     spec = JobSpec.model_validate({"model": {"kind": "resnet", "variant": variant}, "optimizer": {"kind": "sgd"}})
     model = Classifier(build_net(spec.model, (3, 32, 32), 10), torch.full((3,), 0.5), torch.full((3,), 0.25)).train()
     optimizer = build_optimizer(spec.optimizer, lr_groups(model, None))

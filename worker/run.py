@@ -38,7 +38,7 @@ from worker.messages import (
 )
 from worker.recorder import Content, Recorder, in_memory
 from worker.tracking import Tracker
-from worker.training import checkpoint, data, prepare
+from worker.training import checkpoint, data, memory, prepare
 from worker.training.device import DeviceUnavailable, choose_device, choose_precision, choose_threads, device_name
 from worker.training.evaluate import evaluate
 from worker.training.export import CannotExport, to_onnx, to_safetensors
@@ -66,6 +66,7 @@ def main(connection: Connection, assignment: Assignment) -> None:
     """The life of a child: train the job, say how it went, exit. Does not return."""
     # Where cores are few, a call of the API need not wait for a training's time slice to end.
     os.nice(_NICE)
+    memory.keep_freed()
     line = _Line(connection)
     if assignment.claim.stop_requested:
         line.stop_requested.set()
