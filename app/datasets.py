@@ -7,7 +7,6 @@ An own data set is `<name>.tar`, `<name>.tar.gz`, `<name>.zip` or a folder `<nam
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import json
 import os
@@ -24,6 +23,7 @@ from pydantic import Field
 
 from app.imagefolder import SUFFIXES, ClassCounts, Summary, find_images
 from app.jobs import Record
+from app.nearest import suggestion
 from app.prepared import Prepared, contact_sheet, prepared_file, read_prepared, test_image
 
 BUILT_IN = {
@@ -68,9 +68,7 @@ class UnknownDataset(Exception):
     """There is no such data set."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-        super().__init__(f"there is no data set '{name}'; {hint}")
+        super().__init__(f"there is no data set '{name}'; {suggestion(name, known)}")
 
 
 class DatasetExists(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, Field
 
+from app.nearest import suggestion
 from app.specs import JobSpec
 
 _SHOWN = 200  # characters of a bad value that an error repeats
@@ -91,9 +91,7 @@ def _message(problem: dict[str, Any], location: list[Any]) -> str:
     if kind == "missing" and not location:
         return "a body is needed; send {} for the default job (Exercise 1)"
     if kind == "extra_forbidden":
-        known = known_names(JobSpec, tuple(location[:-1]))
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        hint = suggestion(str(location[-1]), known_names(JobSpec, tuple(location[:-1])))
         return f"unknown field '{str(location[-1])[:_SHOWN]}'; {hint}"
     if kind == "union_tag_invalid":
         return f"unknown kind {str(ctx['tag'])[:_SHOWN]!r}; known: {ctx['expected_tags']}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from pathlib import Path
 
 from benchmarks import machine
 from tests.e2e.service import Json
@@ -19,7 +18,6 @@ from tests.e2e.service import Json
 SEEDS = (0, 1, 2)
 PARENT_EPOCHS, EPOCHS = 6, 6
 PROBE_C = 0.01
-ROOT = Path(__file__).parent.parent
 COMMON: Json = {
     "model": {"kind": "resnet", "variant": "fast", "width": 0.5},
     "scheduler": {"kind": "onecycle"},
@@ -104,8 +102,8 @@ Here: {machine.described()}, {(time.monotonic() - began) / 60:.0f} minutes.
 
 {table}
 """
-    (ROOT / "docs" / "finetuning-study.md").write_text(text)
-    machine.write_between(ROOT / "examples" / "README.md", "finetuning", table)
+    (machine.ROOT / "docs" / "finetuning-study.md").write_text(text)
+    machine.write_between(machine.ROOT / "examples" / "README.md", "finetuning", table)
     print(text)
     return 0
 

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from tests.e2e.service import Service, running
 
+ROOT = Path(__file__).parent.parent
+
 
 def described() -> str:
     """The machine in a line."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    import torch  # noqa: PLC0415  (seconds, and this line is printed once)
+
+    from worker.training.device import device_name  # noqa: PLC0415  (likewise)
+
+    return f"{device_name(torch.device('cpu'))}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
 
 
 def raw_folders() -> list[Path]:

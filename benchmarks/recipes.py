@@ -12,7 +12,6 @@ import time
 from app.client import Client
 from app.yaml12 import load
 from benchmarks import machine
-from benchmarks.study import ROOT
 from tests.e2e.service import Json
 
 # The data set is prepared by a job before, as it is for everybody but the first.
@@ -26,7 +25,7 @@ PREPARING: Json = {
 
 def told(client: Client, name: str, **training: object) -> str:
     """Train an example, with `training` over its own, and tell in a line what came of it."""
-    spec = load((ROOT / "examples" / f"{name}.yaml").read_text())
+    spec = load((machine.ROOT / "examples" / f"{name}.yaml").read_text())
     spec["training"] |= training
     before = time.monotonic()
     submitted = client.submit({**spec, "tracking": None})

@@ -11,7 +11,6 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -24,8 +23,7 @@ SEEDS = (0, 1, 2)
 EPOCHS = 5
 CNN_BLOCKS = (3, 9)  # a stage: 20 and 56 layers
 CNN_EPOCHS = 2
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
+DOCS = machine.ROOT / "docs"
 Kind = tuple[int, bool]
 
 
@@ -140,7 +138,7 @@ at a peak of 0.1 in one cycle. The skips have no parameters, so plain and residu
 """
     (DOCS / "residual-study.md").write_text(text)
     machine.write_between(
-        ROOT / "examples" / "README.md",
+        machine.ROOT / "examples" / "README.md",
         "residual",
         f"MLPs on MNIST:\n\n{mlp_table}\n\nCNNs on CIFAR-10:\n\n{cnn_table}",
     )

@@ -15,14 +15,15 @@ from app.store import steps
 from app.store.base import Base
 from app.store.database import now
 from app.store.errors import LeaseLost
-from app.store.tables import attempts, dependencies, epochs, jobs, workers
+from app.store.tables import UtcDateTime, attempts, epochs, jobs, workers
 
-# Whether a claim would find a job, for the poll.
+# What a worker may take; the poll asks with the same words as the claim.
 _CLAIMABLE = f"""
-SELECT 1 FROM jobs WHERE status = '{JobStatus.QUEUED}' AND (not_before IS NULL OR not_before <= :now) AND NOT EXISTS (
+status = '{JobStatus.QUEUED}' AND (not_before IS NULL OR not_before <= :now) AND NOT EXISTS (
     SELECT 1 FROM dependencies JOIN jobs AS others ON others.id = dependencies.after_id
     WHERE dependencies.job_id = jobs.id AND others.status <> '{JobStatus.SUCCEEDED}'
-) LIMIT 1"""
+)"""
+_ANY_CLAIMABLE = f"SELECT 1 FROM jobs WHERE {_CLAIMABLE} LIMIT 1"
 
 
 class Runs(Base):
@@ -49,19 +50,11 @@ class Runs(Base):
 
     def claim(self, worker_id: str) -> Claim | None:
         """Take the next job: highest priority, then oldest. None where nothing waits."""
-        if not self._db.glance(_CLAIMABLE):
+        if not self._db.glance(_ANY_CLAIMABLE):
             return None
-        others = jobs.alias()
-        unmet = sa.exists().where(
-            dependencies.c.job_id == jobs.c.id,
-            others.c.id == dependencies.c.after_id,
-            others.c.status != JobStatus.SUCCEEDED,
-        )
         following = (
             sa.select(jobs)
-            .where(jobs.c.status == JobStatus.QUEUED)
-            .where(sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now()))
-            .where(~unmet)
+            .where(sa.text(_CLAIMABLE).bindparams(sa.bindparam("now", now(), UtcDateTime)))
             .order_by(jobs.c.priority.desc(), jobs.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)

@@ -87,7 +87,7 @@ export default function Jobs({ query }) {
   const [live, setLive] = useState(true);
   const read = async (signal) => {
     let data = [], cursor = null;
-    for (let read = 0; read < pages; read++) {
+    for (let turn = 0; turn < pages; turn++) {
       const found = await ((query.size === 0 && ahead) || page(filters, cursor, signal));
       ahead = null;
       data = data.concat(found.data);
