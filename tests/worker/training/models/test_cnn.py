@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from app.specs import CNNSpec, ResNetSpec
 from worker.training.data import Data
 from worker.training.models import CNN, build_net
-from worker.training.models.cnn import Block, FastNet
+from worker.training.models.cnn import Block, FastNet, Stage
 
 CIFAR = (3, 32, 32)
 
@@ -50,12 +50,37 @@ def test_a_residual_block_adds_its_input(before: int, after: int, stride: int) -
     block = Block(before, after, stride, residual=True, norm=True).eval()
     for weight in block.parameters():
         nn.init.zeros_(weight)  # f(x) = 0, so what is left is the skip
-    x = torch.rand(2, before, 8, 8)
+    x = torch.rand(2, before, 8, 7)
     y = block(x)
-    assert y.shape == (2, after, 8 // stride, 8 // stride)
+    skipped = x[:, :, ::stride, ::stride]
+    assert y.shape == (2, after, *skipped.shape[2:])
     same = min(before, after)
-    assert torch.equal(y[:, :same], x[:, :same, ::stride, ::stride])
+    assert torch.equal(y[:, :same], skipped[:, :same])
     assert not y[:, same:].any()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ResNetSpec(kind="resnet", variant="resnet20"),
+        ResNetSpec(kind="resnet", variant="fast"),
+        CNNSpec(kind="cnn", residual=False),
+        CNNSpec(kind="cnn", channels=[8, 12, 4]),
+    ],
+)
+def test_gradients_between_blocks_are_channels_last(spec: CNNSpec | ResNetSpec) -> None:
+    seen: list[bool] = []
+    net = build_net(spec, CIFAR, 10).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def watch(block: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        output.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=torch.channels_last)))
+
+    blocks = [module for module in net.modules() if isinstance(module, Block | Stage)]
+    for block in blocks:
+        block.register_forward_hook(watch)
+    F.cross_entropy(net(torch.rand(4, *CIFAR)), torch.tensor([0, 1, 2, 3])).backward()  # type: ignore[no-untyped-call]
+    assert len(seen) == len(blocks)
+    assert all(seen)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), CIFAR, (3, 50, 41)])
