@@ -88,11 +88,13 @@ class WorkerLoop:
 
     def work(self, machine: Machine) -> None:
         """Work until SIGTERM or SIGINT; then give the jobs back and say goodbye."""
-        self._register(machine)
         self._meter = Meter(machine.device)
-        log.info("worker %s ready: %s (%s), slots: %d", self.id, machine.device, machine.device_name, self._slots)
+        known = False
         while not self._stopping and not (self._draining and not self._runs):
             try:
+                if not known:
+                    self._register(machine)
+                    known = True
                 self._turn(machine.device)
             except StoreUnavailable as error:
                 log.error("%s Trying again every %g s; nothing is lost.", error, _RETRY_SECONDS)
@@ -119,6 +121,7 @@ class WorkerLoop:
             versions=versions,
         )
         self._store.register_worker(worker)
+        log.info("worker %s ready: %s (%s), slots: %d", self.id, machine.device, machine.device_name, self._slots)
 
     def _turn(self, device: str) -> None:
         if self._heartbeat.due():

@@ -149,12 +149,14 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 _SQLITE_FAULTS = {
-    "disk is full|disk I/O error": "The disk that holds {place} is full or failing. Free some space; nothing was lost.",
-    "readonly|read-only": "{place} is read-only. Make the file and its folder writable for this user.",
-    "locked|busy": "{place} has been locked by another program for {busy} s. Try again; if it stays so, see which "
-    "program holds the file.",
-    "unable to open": "{place} cannot be opened. See that its folder exists and that this user may write there.",
-    "not a database|malformed": "{place} is damaged or no SQLite file. Restore a backup.",
+    "disk is full|disk I/O error": "The disk of the database {path} is full or failing. Free some space; "
+    "nothing was lost.",
+    "readonly|read-only": "The database {path} is read-only. Make the file and its folder writable for this user.",
+    "locked|busy": "The database {path} has been locked by another program for {busy} s. Try again; if it stays so, "
+    "see which program holds the file.",
+    "unable to open": "The database {path} cannot be opened. See that its folder exists and that this "
+    "user may write there.",
+    "not a database|malformed": "The database {path} is damaged or no SQLite file. Restore a backup.",
 }
 
 
@@ -164,7 +166,7 @@ def _explain(url: sa.URL, error: DBAPIError) -> StoreUnavailable | None:
     if url.get_backend_name() == "sqlite":
         for pattern, words in _SQLITE_FAULTS.items():
             if re.search(pattern, cause):
-                message = words.format(place=f"The database {url.database}", busy=BUSY_SECONDS)
+                message = words.format(path=url.database, busy=BUSY_SECONDS)
                 return StoreUnavailable(message, full="full" in pattern)
         return None
     if error.connection_invalidated or isinstance(error, OperationalError):

@@ -97,6 +97,19 @@ def test_training_waits_for_space_on_a_full_disk_and_loses_nothing(service: Serv
     assert (job["attempt"], len(service.figures(job_id))) == (1, 150)
 
 
+def test_a_worker_that_starts_on_a_full_disk_waits_for_space(service: Service, disk: Path) -> None:
+    service.data.symlink_to(disk)
+    service.api()
+    filler = fill(disk)
+    worker = service.start("worker")
+    until("the worker says what is wrong", lambda: "is full or failing" in worker.log.read_text())
+    assert service.get("/workers")["data"] == []
+    filler.unlink()
+    service.ready(worker)
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.log.read_text()
+
+
 @pytest.mark.parametrize("module", ["app", "worker"])
 @pytest.mark.parametrize(
     ("setting", "value", "words"),
