@@ -194,7 +194,8 @@ def test_the_list_is_live(shared: Service, page: Page) -> None:
 def test_a_drawn_three_is_a_three_to_a_job_on_mnist(
     shared: Service, mnist_root: Path, page: Page, kept: Callable[[str], Path]
 ) -> None:
-    job_id = shared.submit({"tracking": None, "name": "mnist to draw for"})
+    few = {"max_epochs": 4}
+    job_id = shared.submit({"tracking": None, "training": few, "name": "mnist to draw for"})
     shared.succeeded(job_id, 240)
     page.goto(f"{shared.url}/#/try?job={job_id}")
     draw_three(page)
