@@ -146,7 +146,7 @@ def _client() -> str:
                 words = "" if name == "__init__" else f"\n\n{said}"
                 shown = kind.__name__ if name == "__init__" else name
                 lines += ["", f"**`{prefix}{shown}{signature}`**{words}"]
-    for error in (client.ApiError, client.Unreachable, client.JobFailed):
+    for error in (client.ApiError, client.Unreachable, client.DamagedFile, client.JobFailed):
         lines += ["", f"## `{error.__name__}`", "", inspect.getdoc(error) or ""]
     return "\n".join(lines)
 

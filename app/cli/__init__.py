@@ -14,7 +14,7 @@ import httpx
 import typer
 
 from app.cli import act, data, doctor, look, service, submit
-from app.client import ApiError, JobFailed, Unreachable
+from app.client import ApiError, DamagedFile, JobFailed, Unreachable
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -60,7 +60,7 @@ def main() -> None:
         _end(error, 3)
     except JobFailed as error:
         _end(error, 4)
-    except (ApiError, httpx.HTTPError, OSError) as error:
+    except (ApiError, DamagedFile, httpx.HTTPError, OSError) as error:
         _end(error, 1)
 
 

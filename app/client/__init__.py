@@ -6,12 +6,12 @@
     print(job.evaluation.accuracy)
 
 Calls that change nothing, and submissions (under an idempotency key), are tried again when the line breaks or the
-service is busy; a retry never submits twice.
+service is busy; a retry never submits twice, and a download goes on where it broke.
 """
 
 from app.client.asynchronous import AsyncClient, AsyncRunningJob
 from app.client.calls import ListedJob
-from app.client.outcomes import ApiError, JobFailed, Unreachable, row_of
+from app.client.outcomes import ApiError, DamagedFile, JobFailed, Unreachable, row_of
 from app.client.plain import Client, RunningJob
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "AsyncClient",
     "AsyncRunningJob",
     "Client",
+    "DamagedFile",
     "JobFailed",
     "ListedJob",
     "RunningJob",

@@ -119,6 +119,26 @@ class AsyncClient:
             await asyncio.sleep(outcomes.pause(attempt, outcome))
             attempt += 1
 
+    async def _receive(self, call: Call[Any], file: outcomes.Receiving) -> None:
+        attempt = 0
+        while True:
+            outcome: outcomes.Outcome
+            try:
+                async with self.http.stream(call.method, call.path, headers=file.headers()) as outcome:
+                    if outcome.is_success:
+                        file.begin(outcome)
+                        async for chunk in outcome.aiter_bytes():
+                            await asyncio.to_thread(file.take, chunk)
+                            file.tell()
+                            attempt = 0
+                        return file.end()
+                    await outcome.aread()
+            except httpx.TransportError as error:
+                outcome = error
+            outcomes.settled(call, outcome, self.http.base_url, last=attempt >= self._retries)
+            await asyncio.sleep(outcomes.pause(attempt, outcome))
+            attempt += 1
+
     async def _listen(self, path: str, after: int | None, number: Callable[[Event], int]) -> AsyncIterator[Event]:
         attempt = 0
         while True:
@@ -226,20 +246,8 @@ class AsyncRunningJob(calls.OfJob[AsyncClient]):
     async def download(self, name: str, to: Path | None = None, told: Told | None = None) -> Path:
         """As RunningJob.download."""
         target = to or Path(name)
-        try:
-            async with self._client.http.stream("GET", f"/jobs/{self.id}/checkpoints/{name}") as answer:
-                if not answer.is_success:
-                    await answer.aread()
-                    raise outcomes.refusal(answer)
-                size, received = int(answer.headers.get("Content-Length", 0)), 0
-                with outcomes.whole(target) as part, part.open("wb") as out:
-                    async for chunk in answer.aiter_bytes(calls.CHUNK):
-                        await asyncio.to_thread(out.write, chunk)
-                        received += len(chunk)
-                        if told is not None:
-                            told(received, size)
-        except httpx.TransportError as error:
-            raise Unreachable(str(self._client.http.base_url), error) from error
+        with outcomes.whole(target) as part, part.open("wb") as out:
+            await self._client._receive(calls.file(self.id, name), outcomes.Receiving(out, told))
         return target
 
     async def download_best(self, to: Path | None = None) -> Path:

@@ -165,6 +165,11 @@ def checkpoints(job_id: str) -> Call[Data[Checkpoint]]:
     return Call("GET", f"/jobs/{job_id}/checkpoints", data(Checkpoint))
 
 
+def file(job_id: str, name: str) -> Call[Any]:
+    """A file, to be streamed."""
+    return Call("GET", f"/jobs/{job_id}/checkpoints/{name}", JSON)
+
+
 def replay(job_id: str, settings: Mapping[str, Any]) -> Call[Data[dict[str, Any]]]:
     """What other settings of early stopping would have done."""
     return Call("POST", f"/jobs/{job_id}/early-stopping/replay", data(dict[str, Any]), json=dict(settings))

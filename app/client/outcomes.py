@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import httpx
 from httpx_sse import ServerSentEvent
 
-from app.client.calls import Call
+from app.client.calls import Call, Told
 from app.jobs import Event, Job, JobStatus
 from app.specs import EpochRow
 
@@ -43,6 +44,16 @@ class JobFailed(Exception):
         why = f": {job.error.type}: {job.error.message}" if job.error else ""
         super().__init__(f"Job {job.id} {job.status}{why}")
         self.job = job
+
+
+class DamagedFile(Exception):
+    """What was downloaded is not what was sent."""
+
+    def __init__(self, wanted: str, found: str) -> None:
+        super().__init__(
+            f"The file's sha256 is {found}, and should be {wanted}: something on the way has changed it. "
+            "Nothing was kept; try again, without a proxy if there is one."
+        )
 
 
 Outcome = httpx.Response | httpx.TransportError
@@ -107,6 +118,52 @@ def frame(epochs: Sequence[EpochRow]) -> pd.DataFrame:
 
     columns = list(EpochRow.model_fields)
     return pd.DataFrame([row.model_dump() for row in epochs], columns=columns).set_index("epoch")
+
+
+class Receiving:
+    """A file on its way into `out`. Where the line breaks it goes on behind what has arrived, if the API still has the
+    same bytes under the name; else from the start. `told(received, size)` hears of the progress; size is 0 where the
+    API does not say it."""
+
+    def __init__(self, out: BinaryIO, told: Told | None) -> None:
+        self._out, self._told = out, told
+        self._received, self._size = 0, -1
+        self._etag = ""
+        self._hash = hashlib.sha256()
+
+    def headers(self) -> dict[str, str]:
+        """Of the next request: what is still wanted, byte by byte as it is kept."""
+        headers = {"Accept-Encoding": "identity"}
+        if self._received and self._etag:
+            headers |= {"Range": f"bytes={self._received}-", "If-Range": self._etag}
+        return headers
+
+    def begin(self, answer: httpx.Response) -> None:
+        """Take note of what an answer is going to send."""
+        if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+            self._out.seek(0)
+            self._out.truncate()
+            self._received, self._hash = 0, hashlib.sha256()
+        length = answer.headers.get("Content-Length")
+        self._size = -1 if length is None else self._received + int(length)
+        self._etag = answer.headers.get("ETag", "")
+
+    def take(self, chunk: bytes) -> None:
+        """Keep what has arrived."""
+        self._out.write(chunk)
+        self._hash.update(chunk)
+        self._received += len(chunk)
+
+    def tell(self) -> None:
+        """Say how much has arrived."""
+        if self._told is not None:
+            self._told(self._received, max(0, self._size))
+
+    def end(self) -> None:
+        """All has arrived. Raises DamagedFile where it is not what the API said it would be."""
+        wanted = self._etag.strip('"')
+        if len(wanted) == self._hash.digest_size * 2 and wanted != self._hash.hexdigest():
+            raise DamagedFile(wanted, self._hash.hexdigest())
 
 
 @contextlib.contextmanager

@@ -120,6 +120,26 @@ class Client:
             time.sleep(outcomes.pause(attempt, outcome))
             attempt += 1
 
+    def _receive(self, call: Call[Any], file: outcomes.Receiving) -> None:
+        attempt = 0
+        while True:
+            outcome: outcomes.Outcome
+            try:
+                with self.http.stream(call.method, call.path, headers=file.headers()) as outcome:
+                    if outcome.is_success:
+                        file.begin(outcome)
+                        for chunk in outcome.iter_bytes():
+                            file.take(chunk)
+                            file.tell()
+                            attempt = 0
+                        return file.end()
+                    outcome.read()
+            except httpx.TransportError as error:
+                outcome = error
+            outcomes.settled(call, outcome, self.http.base_url, last=attempt >= self._retries)
+            time.sleep(outcomes.pause(attempt, outcome))
+            attempt += 1
+
     def _listen(self, path: str, after: int | None, number: Callable[[Event], int]) -> Iterator[Event]:
         attempt = 0
         while True:
@@ -224,26 +244,12 @@ class RunningJob(calls.OfJob[Client]):
         self._client._send(calls.delete(f"/jobs/{self.id}"))
 
     def download(self, name: str, to: Path | None = None, told: Told | None = None) -> Path:
-        """Download a checkpoint into `to`, by default a file of that name here; a file that was begun is not left
-        behind. `told(received, size)` hears of the progress, in bytes."""
+        """Download a checkpoint into `to`, by default a file of that name here. Where the line breaks it goes on behind
+        what has arrived; a file that was begun is not left behind. `told(received, size)` hears of the progress, in
+        bytes. Raises DamagedFile where the file is not what the API sent."""
         target = to or Path(name)
-        try:
-            with (
-                self._client.http.stream("GET", f"/jobs/{self.id}/checkpoints/{name}") as answer,
-                outcomes.whole(target) as part,
-            ):
-                if not answer.is_success:
-                    answer.read()
-                    raise outcomes.refusal(answer)
-                size, received = int(answer.headers.get("Content-Length", 0)), 0
-                with part.open("wb") as out:
-                    for chunk in answer.iter_bytes(calls.CHUNK):
-                        out.write(chunk)
-                        received += len(chunk)
-                        if told is not None:
-                            told(received, size)
-        except httpx.TransportError as error:
-            raise Unreachable(str(self._client.http.base_url), error) from error
+        with outcomes.whole(target) as part, part.open("wb") as out:
+            self._client._receive(calls.file(self.id, name), outcomes.Receiving(out, told))
         return target
 
     def download_best(self, to: Path | None = None) -> Path:

@@ -8,19 +8,20 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from app.client import ApiError, AsyncClient, AsyncRunningJob, Client, JobFailed, RunningJob, Unreachable
-from app.client.calls import submission
+from app.client import ApiError, AsyncClient, AsyncRunningJob, Client, DamagedFile, JobFailed, RunningJob, Unreachable
+from app.client.calls import Told, submission
 from app.jobs import JobStatus
 from app.specs import JobSpec
 from tests.e2e.service import LONG, Json, Service
 from tests.e2e.test_datasets import shapes
 
+Alter = Callable[[int, bytes], bytes]
 DIGITS: Json = {"dataset": {"name": "digits"}, "tracking": None}
 
 
@@ -85,9 +86,14 @@ def test_nothing_there_is_told_after_some_attempts() -> None:
         Client("http://127.0.0.1:9", retries=1).submit(DIGITS)
 
 
+def as_it_is(number: int, data: bytes) -> bytes:
+    return data
+
+
 @contextmanager
-def breaking_line(target: int) -> Iterator[tuple[str, list[bytes]]]:
-    """A line to a service that hands the first request on, and hangs up before its answer comes back."""
+def line(target: int, there: Alter = as_it_is, back: Alter = as_it_is) -> Iterator[tuple[str, list[bytes]]]:
+    """A line to a service, with its URL and the requests as they came in, which may change or cut off what it carries:
+    `there` gets the number and the bytes of a request, `back` those of its answer. Both ends hang up afterwards."""
     listener = socket.create_server(("127.0.0.1", 0))
     requests: list[bytes] = []
 
@@ -100,18 +106,17 @@ def breaking_line(target: int) -> Iterator[tuple[str, list[bytes]]]:
             with near, socket.create_connection(("127.0.0.1", target)) as far:
                 request = near.recv(65_536)
                 head, _, body = request.partition(b"\r\n\r\n")
-                length = int(
-                    next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))[15:]
-                )
-                while len(body) < length:
+                lengths = [each for each in head.lower().split(b"\r\n") if each.startswith(b"content-length:")]
+                while len(body) < int(lengths[0][15:] if lengths else 0):
                     body += near.recv(65_536)
                 requests.append(head)
-                far.sendall(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + b"\r\n\r\n" + body)
+                number = len(requests)
+                head = head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+                far.sendall(there(number, head + b"\r\n\r\n" + body))
                 answer = b""
                 while part := far.recv(65_536):
                     answer += part
-                if len(requests) > 1:
-                    near.sendall(answer)
+                near.sendall(back(number, answer))
 
     threading.Thread(target=serve, daemon=True).start()
     try:
@@ -121,11 +126,99 @@ def breaking_line(target: int) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_a_retry_never_submits_twice(shared: Service) -> None:
-    with breaking_line(shared.port) as (url, requests), Client(url) as client:
-        job_id = client._send(submission({**DIGITS, "tags": ["once"], "not_before": "2040-01-01T00:00:00Z"}, False)).id
+    spec = {**DIGITS, "tags": ["once"], "not_before": "2040-01-01T00:00:00Z"}
+    lossy = line(shared.port, back=lambda number, answer: answer if number > 1 else b"")
+    with lossy as (url, requests), Client(url) as client:
+        job_id = client._send(submission(spec, False)).id
     assert len(requests) == 2, "the first answer was lost"
     assert [job["id"] for job in shared.get("/jobs", tag="once")["data"]] == [job_id]
     shared.http.post(f"/jobs/{job_id}/cancel")
+
+
+@pytest.fixture(scope="module")
+def trained(shared: Service) -> tuple[str, str]:
+    """Two jobs that have succeeded."""
+    jobs = [shared.submit({**DIGITS, "seed": seed, "training": {"max_epochs": 1}}) for seed in (1, 2)]
+    for job_id in jobs:
+        shared.succeeded(job_id)
+    return jobs[0], jobs[1]
+
+
+def cut(number: int, answer: bytes) -> bytes:
+    """What a line carries that breaks twice, a third of a file farther at a time."""
+    return answer[: 1000 + 30_000] if number < 3 else answer
+
+
+Download = Callable[[str, str, Path, Told], Path]
+
+
+def download(url: str, job_id: str, to: Path, told: Told) -> Path:
+    with Client(url) as client:
+        return RunningJob(client, job_id).download("best_model.pth", to, told)
+
+
+def download_asynchronously(url: str, job_id: str, to: Path, told: Told) -> Path:
+    async def run() -> Path:
+        async with AsyncClient(url) as client:
+            return await AsyncRunningJob(client, job_id).download("best_model.pth", to, told)
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("fetch", [download, download_asynchronously])
+
+
+@both
+def test_a_download_goes_on_where_the_line_broke(
+    shared: Service, trained: tuple[str, str], tmp_path: Path, fetch: Download
+) -> None:
+    weights, told = shared.weights(trained[0]), list[tuple[int, int]]()
+    assert len(weights) > 70_000
+    with line(shared.port, back=cut) as (url, requests):
+        fetch(url, trained[0], tmp_path / "best.pth", lambda *sizes: told.append(sizes))
+    assert (tmp_path / "best.pth").read_bytes() == weights
+    assert [b"range: bytes=" in head.lower() for head in requests] == [False, True, True]
+    assert sorted(told) == told, "nothing was sent twice"
+    assert told[-1] == (len(weights), len(weights))
+
+
+@both
+def test_a_file_that_was_replaced_meanwhile_is_downloaded_from_the_start(
+    shared: Service, trained: tuple[str, str], tmp_path: Path, fetch: Download
+) -> None:
+    one, two = trained
+
+    def replaced(number: int, request: bytes) -> bytes:
+        return request if number == 1 else request.replace(one.encode(), two.encode(), 1)
+
+    with line(shared.port, replaced, lambda number, answer: cut(number + 1, answer)) as (url, requests):
+        fetch(url, one, tmp_path / "best.pth", lambda *sizes: None)
+    assert (tmp_path / "best.pth").read_bytes() == shared.weights(two)
+    assert len(requests) == 2
+
+
+@both
+def test_a_file_that_is_damaged_on_its_way_is_told_and_not_kept(
+    shared: Service, trained: tuple[str, str], tmp_path: Path, fetch: Download
+) -> None:
+    def flipped(number: int, answer: bytes) -> bytes:
+        return answer[:-9] + bytes([answer[-9] ^ 1]) + answer[-8:]
+
+    with line(shared.port, back=flipped) as (url, _), pytest.raises(DamagedFile, match="sha256 is"):
+        fetch(url, trained[0], tmp_path / "best.pth", lambda *sizes: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@both
+def test_a_line_that_stays_broken_leaves_no_file(
+    shared: Service, trained: tuple[str, str], tmp_path: Path, fetch: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.client.outcomes.pause", lambda *attempt: 0.0)
+    dead = line(shared.port, back=lambda number, answer: b"")
+    with dead as (url, requests), pytest.raises(Unreachable, match="whistlestop up"):
+        fetch(url, trained[0], tmp_path / "best.pth", lambda *sizes: None)
+    assert len(requests) == 6
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("plain", "asynchronous"), [(Client, AsyncClient), (RunningJob, AsyncRunningJob)])
