@@ -36,19 +36,21 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Hashing:
-    """A binary writer that hashes what passes through."""
+class Hashing:
+    """A binary writer that counts (`size`, in bytes) and hashes (`digest`, sha256) what passes through."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self.out, self.digest, self.size = out, hashlib.sha256(), 0
 
     def write(self, data: Any) -> int:
+        """Write `data`. Raises OSError."""
         view = memoryview(data)
         self.digest.update(view)
         self.size += view.nbytes
         return self.out.write(view)
 
     def flush(self) -> None:
+        """As of the file behind."""
         self.out.flush()
 
 
@@ -70,7 +72,7 @@ class ArtifactStore:
         handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=folder)
         try:
             with os.fdopen(handle, "wb") as out:
-                hashing = _Hashing(out)
+                hashing = Hashing(out)
                 write(hashing)  # type: ignore[arg-type]
                 out.flush()
                 os.fsync(out.fileno())

@@ -9,9 +9,10 @@ Calls that change nothing, and submissions (under an idempotency key), are tried
 service is busy; a retry never submits twice, and a download goes on where it broke.
 """
 
+from app.artifacts import DamagedFile
 from app.client.asynchronous import AsyncClient, AsyncRunningJob
 from app.client.calls import ListedJob
-from app.client.outcomes import ApiError, DamagedFile, JobFailed, Unreachable, row_of
+from app.client.outcomes import ApiError, JobFailed, Unreachable, row_of
 from app.client.plain import Client, RunningJob
 
 __all__ = [

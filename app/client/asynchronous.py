@@ -131,7 +131,7 @@ class AsyncClient:
                             await asyncio.to_thread(file.take, chunk)
                             file.tell()
                             attempt = 0
-                        return file.end()
+                        return
                     await outcome.aread()
             except httpx.TransportError as error:
                 outcome = error
@@ -246,8 +246,8 @@ class AsyncRunningJob(calls.OfJob[AsyncClient]):
     async def download(self, name: str, to: Path | None = None, told: Told | None = None) -> Path:
         """As RunningJob.download."""
         target = to or Path(name)
-        with outcomes.whole(target) as part, part.open("wb") as out:
-            await self._client._receive(calls.file(self.id, name), outcomes.Receiving(out, told))
+        with outcomes.receiving(target, told) as file:
+            await self._client._receive(calls.file(self.id, name), file)
         return target
 
     async def download_best(self, to: Path | None = None) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import httpx
 from httpx_sse import ServerSentEvent
 
+from app.artifacts import DamagedFile, Hashing
 from app.client.calls import Call, Told
 from app.jobs import Event, Job, JobStatus
 from app.specs import EpochRow
@@ -44,16 +44,6 @@ class JobFailed(Exception):
         why = f": {job.error.type}: {job.error.message}" if job.error else ""
         super().__init__(f"Job {job.id} {job.status}{why}")
         self.job = job
-
-
-class DamagedFile(Exception):
-    """What was downloaded is not what was sent."""
-
-    def __init__(self, wanted: str, found: str) -> None:
-        super().__init__(
-            f"The file's sha256 is {found}, and should be {wanted}: something on the way has changed it. "
-            "Nothing was kept; try again, without a proxy if there is one."
-        )
 
 
 Outcome = httpx.Response | httpx.TransportError
@@ -127,15 +117,14 @@ class Receiving:
 
     def __init__(self, out: BinaryIO, told: Told | None) -> None:
         self._out, self._told = out, told
-        self._received, self._size = 0, -1
-        self._etag = ""
-        self._hash = hashlib.sha256()
+        self._kept = Hashing(out)
+        self._size, self._etag = 0, ""
 
     def headers(self) -> dict[str, str]:
         """Of the next request: what is still wanted, byte by byte as it is kept."""
         headers = {"Accept-Encoding": "identity"}
-        if self._received and self._etag:
-            headers |= {"Range": f"bytes={self._received}-", "If-Range": self._etag}
+        if self._kept.size and self._etag:
+            headers |= {"Range": f"bytes={self._kept.size}-", "If-Range": self._etag}
         return headers
 
     def begin(self, answer: httpx.Response) -> None:
@@ -143,35 +132,39 @@ class Receiving:
         if answer.status_code != httpx.codes.PARTIAL_CONTENT:
             self._out.seek(0)
             self._out.truncate()
-            self._received, self._hash = 0, hashlib.sha256()
+            self._kept = Hashing(self._out)
         length = answer.headers.get("Content-Length")
-        self._size = -1 if length is None else self._received + int(length)
+        self._size = self._kept.size + int(length) if length else 0
         self._etag = answer.headers.get("ETag", "")
 
     def take(self, chunk: bytes) -> None:
         """Keep what has arrived."""
-        self._out.write(chunk)
-        self._hash.update(chunk)
-        self._received += len(chunk)
+        self._kept.write(chunk)
 
     def tell(self) -> None:
         """Say how much has arrived."""
         if self._told is not None:
-            self._told(self._received, max(0, self._size))
+            self._told(self._kept.size, self._size)
 
-    def end(self) -> None:
-        """All has arrived. Raises DamagedFile where it is not what the API said it would be."""
-        wanted = self._etag.strip('"')
-        if len(wanted) == self._hash.digest_size * 2 and wanted != self._hash.hexdigest():
-            raise DamagedFile(wanted, self._hash.hexdigest())
+    def check(self) -> None:
+        """Raises DamagedFile where what has arrived is not what the API said it would be."""
+        found, wanted = self._kept.digest.hexdigest(), self._etag.strip('"')
+        if len(wanted) == len(found) and wanted != found:
+            raise DamagedFile(
+                f"The file's sha256 is {found}, and should be {wanted}: something on the way has changed it. "
+                "Nothing was kept; try again, without a proxy if there is one."
+            )
 
 
 @contextlib.contextmanager
-def whole(target: Path) -> Iterator[Path]:
-    """Where to write a file that is to be at `target` whole or not at all."""
+def receiving(target: Path, told: Told | None) -> Iterator[Receiving]:
+    """A file that is to be at `target` whole and as it was sent, or not at all. Raises DamagedFile."""
     part = target.with_name(f"{target.name}.part")
     try:
-        yield part
+        with part.open("wb") as out:
+            file = Receiving(out, told)
+            yield file
+        file.check()
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -132,7 +132,7 @@ class Client:
                             file.take(chunk)
                             file.tell()
                             attempt = 0
-                        return file.end()
+                        return
                     outcome.read()
             except httpx.TransportError as error:
                 outcome = error
@@ -248,8 +248,8 @@ class RunningJob(calls.OfJob[Client]):
         what has arrived; a file that was begun is not left behind. `told(received, size)` hears of the progress, in
         bytes. Raises DamagedFile where the file is not what the API sent."""
         target = to or Path(name)
-        with outcomes.whole(target) as part, part.open("wb") as out:
-            self._client._receive(calls.file(self.id, name), outcomes.Receiving(out, told))
+        with outcomes.receiving(target, told) as file:
+            self._client._receive(calls.file(self.id, name), file)
         return target
 
     def download_best(self, to: Path | None = None) -> Path:
